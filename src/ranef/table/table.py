@@ -1,0 +1,79 @@
+"""The nouns of the data: a table of numbers and of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+FloatArray = npt.NDArray[np.float64]
+CodeArray = npt.NDArray[np.int32]
+
+MISSING: int = -1
+UNKNOWN: int = -2
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The distinct values of a categorical column, in their order.
+
+    Attributes
+    ----------
+    values : pyarrow.Array, shape (levels,)
+        Distinct, without nulls, in the type of the caller's column.
+    ordered : bool
+        The column declares that its levels have an order (R's ``ordered``).
+    declared : bool
+        The order was declared by the column (a categorical, enum or dictionary type); otherwise the levels are sorted.
+    """
+
+    values: pa.Array
+    ordered: bool = False
+    declared: bool = False
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Levels as text, R's way: TRUE and FALSE for booleans, integers without a point, dates as ISO 8601."""
+        from ranef.table.levels import labels_of
+
+        return labels_of(self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A categorical column: ``codes`` into ``levels``; MISSING (-1) and UNKNOWN (-2) are not levels."""
+
+    codes: CodeArray
+    levels: Levels
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Columns of one length. A column may be there as number, as factor, or as both.
+
+    Attributes
+    ----------
+    rows : int
+    numbers : mapping of str to float64 array, shape (rows,)
+        Missing values are NaN. Booleans are 0 and 1.
+    factors : mapping of str to Factor
+    """
+
+    rows: int
+    numbers: Mapping[str, FloatArray]
+    factors: Mapping[str, Factor]
+
+    def take(self, keep: npt.NDArray[np.bool_]) -> Table:
+        """The rows where ``keep``, shape (rows,), is true; levels stay as they are."""
+        return Table(
+            int(np.count_nonzero(keep)),
+            {name: column[keep] for name, column in self.numbers.items()},
+            {name: Factor(column.codes[keep], column.levels) for name, column in self.factors.items()},
+        )
