@@ -1,0 +1,15 @@
+"""Data to learn from and to test with: the literature's example tables, and simulation with a known truth."""
+
+from ranef.data.tables import NAMES, cake, dyestuff, dyestuff2, insteval, load, pastes, penicillin, sleepstudy
+
+__all__ = [
+    "NAMES",
+    "cake",
+    "dyestuff",
+    "dyestuff2",
+    "insteval",
+    "load",
+    "pastes",
+    "penicillin",
+    "sleepstudy",
+]
