@@ -53,6 +53,7 @@ class Unary:
     operator: str
     operand: Expression
     span: Span = field(default=_NOWHERE, compare=False)
+    brackets: bool = field(default=False, compare=False)  # written in parentheses: R keeps them in names
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Binary:
     left: Expression
     right: Expression
     span: Span = field(default=_NOWHERE, compare=False)
+    brackets: bool = field(default=False, compare=False)  # as in Unary
 
 
 @dataclass(frozen=True)

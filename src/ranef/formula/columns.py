@@ -1,0 +1,89 @@
+"""Which columns of the data a formula names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from ranef.errors import FormulaError, nearest
+from ranef.formula.nodes import Binary, Call, Expression, Formula, LinearPart, Name, Span, Unary
+from ranef.formula.operations import column_arguments
+
+_FEW = 12
+
+
+def columns(expression: Expression) -> Iterator[Name]:
+    """Every column that ``expression`` names, left to right, as often as it does."""
+    match expression:
+        case Name():
+            yield expression
+        case Unary():
+            yield from columns(expression.operand)
+        case Binary():
+            yield from columns(expression.left)
+            yield from columns(expression.right)
+        case Call():
+            for argument in column_arguments(expression):
+                yield from columns(argument)
+        case _:
+            return
+
+
+def variables(source: Formula | Expression) -> dict[str, Span]:
+    """Every column that a formula or an expression names.
+
+    Parameters
+    ----------
+    source : Formula or Expression
+        Of a formula: response, fixed part, offsets, random effects and groups. Terms that were taken away do not count.
+
+    Returns
+    -------
+    dict of str to Span
+        Column -> its first place in the text, in the order of the places.
+    """
+    expressions = _expressions(source) if isinstance(source, Formula) else (source,)
+    names = sorted((name for one in expressions for name in columns(one)), key=lambda name: name.span.start)
+    found: dict[str, Span] = {}
+    for name in names:
+        found.setdefault(name.name, name.span)
+    return found
+
+
+def check_columns(formula: Formula, known: Collection[str]) -> None:
+    """Every column of ``formula`` is in the data.
+
+    Parameters
+    ----------
+    formula : Formula
+    known : collection of str
+        The columns of the data.
+
+    Raises
+    ------
+    FormulaError
+        With carets under the first unknown column, and the names nearest to it or the names there are.
+    """
+    for name, span in variables(formula).items():
+        if name in known:
+            continue
+        close = nearest(name, known)
+        if close:
+            advice = f"Did you mean {' or '.join(f'`{one}`' for one in close)}?"
+        else:
+            listed = ", ".join(list(known)[:_FEW])
+            advice = f"The columns are {listed}{', ...' if len(known) > _FEW else ''}." if known else "There are none."
+        raise FormulaError(f"The data have no column `{name}`. {advice}", formula.text, span.start, span.end)
+
+
+def _expressions(formula: Formula) -> Iterator[Expression]:
+    if formula.response is not None:
+        yield from formula.response.expressions
+    yield from _factors(formula.fixed)
+    yield from formula.offsets
+    for term in formula.random:
+        yield from _factors(term.effects)
+        yield from term.group
+
+
+def _factors(part: LinearPart) -> Iterable[Expression]:
+    return (factor for term in part.terms for factor in term.factors)

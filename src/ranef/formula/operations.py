@@ -1,0 +1,213 @@
+"""The closed list of column operations: the only functions that a formula may name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ranef.errors import FormulaError, nearest
+from ranef.formula.nodes import Binary, Call, Covariance, Expression, Name, Number, Text, Truth, Unary
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a column operation takes. Its first argument is the column or an expression of columns.
+
+    Attributes
+    ----------
+    options : tuple of str
+        Constants that may follow, by position or by name.
+    keywords : tuple of str
+        Constants that must be named.
+    """
+
+    options: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "I": Operation(),
+    "log": Operation(("base",)),
+    "log2": Operation(),
+    "log10": Operation(),
+    "log1p": Operation(),
+    "exp": Operation(),
+    "expm1": Operation(),
+    "sqrt": Operation(),
+    "abs": Operation(),
+    "center": Operation(),
+    "scale": Operation(("center", "scale")),
+    "poly": Operation(("degree", "raw")),
+    "bs": Operation(("df", "knots", "degree", "intercept")),
+    "ns": Operation(("df", "knots", "intercept")),
+    "C": Operation(("contrast",), ("base",)),
+    "factor": Operation(),
+    "as.factor": Operation(),
+    "ordered": Operation(),
+    "as.numeric": Operation(),
+}
+
+# Covariance structures around a random term, in glmmTMB's words.
+STRUCTURES: Mapping[str, Covariance] = {"us": "full", "diag": "diagonal", "homdiag": "identity"}
+
+CONTRASTS = ("treatment", "sum", "helmert", "poly")
+
+_ARITHMETIC = frozenset({"+", "-", "*", "/", "^", "%%", "%/%", "==", "!=", "<", "<=", ">", ">=", "&", "|"})
+_LATER = frozenset({"latent", "bag", "rw", "fm"})
+
+
+def column_arguments(call: Call) -> tuple[Expression, ...]:
+    """The arguments of an operation that hold columns; the others are constants."""
+    return call.arguments[:1]
+
+
+def resolve(expression: Expression, text: str) -> Expression:
+    """``expression`` as an arithmetic expression of columns, its operations and their arguments checked.
+
+    Parameters
+    ----------
+    expression : Expression
+        As the grammar reads it.
+    text : str
+        The formula, for messages.
+
+    Returns
+    -------
+    Expression
+        The same with ``T`` and ``F`` as truth values where an option stands.
+
+    Raises
+    ------
+    FormulaError
+        An unknown function, a wrong number of arguments, an option that is not a constant, or an operator
+        that means nothing between columns.
+    """
+    match expression:
+        case Unary():
+            return replace(expression, operand=resolve(expression.operand, text))
+        case Binary():
+            if expression.operator not in _ARITHMETIC:
+                raise _error(_not_arithmetic(expression.operator), text, expression)
+            return replace(expression, left=resolve(expression.left, text), right=resolve(expression.right, text))
+        case Call():
+            return _call(expression, text)
+        case _:
+            return expression
+
+
+def _call(call: Call, text: str) -> Call:
+    operation = OPERATIONS.get(call.function)
+    if operation is None:
+        raise _error(_unknown(call), text, call)
+    if not call.arguments:
+        hint = "; the column comes first, without a name" if call.keywords else ""
+        raise _error(f"{call.function}() needs a column{hint}.", text, call)
+    if len(call.arguments) > 1 + len(operation.options):
+        raise _error(_too_many(call.function, operation), text, call.arguments[1 + len(operation.options)])
+    given = set(operation.options[: len(call.arguments) - 1])
+    allowed = operation.options + operation.keywords
+    for keyword, value in call.keywords:
+        if keyword not in allowed:
+            known = f"its options are {', '.join(allowed)}" if allowed else "it has none"
+            raise _error(f"{call.function}() has no option `{keyword}`; {known}.", text, value)
+        if keyword in given:
+            raise _error(f"The option `{keyword}` of {call.function}() is given twice.", text, value)
+        given.add(keyword)
+    column, *options = call.arguments
+    return replace(
+        call,
+        arguments=(
+            resolve(column, text),
+            *(
+                _option(call.function, name, value, text)
+                for name, value in zip(operation.options, options, strict=False)
+            ),
+        ),
+        keywords=tuple((name, _option(call.function, name, value, text)) for name, value in call.keywords),
+    )
+
+
+def _option(function: str, name: str, value: Expression, text: str) -> Expression:
+    """The constant ``value``, or the contrast of ``C()``."""
+    if function == "C" and name == "contrast":
+        return _contrast(value, text)
+    match value:
+        case Number() | Text() | Truth() | Unary("-" | "+", Number()):
+            return value
+        case Name("T" | "F"):
+            return Truth(value.name == "T", value.span)
+        case Call("c", arguments, ()) if arguments:
+            return replace(value, arguments=tuple(_option(function, name, one, text) for one in arguments))
+        case _:
+            raise _error(
+                f"`{name}` of {function}() must be a constant: a number, a text, TRUE or FALSE, or c(...) of them.",
+                text,
+                value,
+            )
+
+
+def _contrast(value: Expression, text: str) -> Expression:
+    match value:
+        case Name(name) | Text(name) | Call(name):
+            kind = name.removeprefix("contr.")
+        case _:
+            kind = ""
+    if kind not in CONTRASTS:
+        raise _error(
+            f'The contrasts of C() are {", ".join(CONTRASTS)}; write C(x, "sum") or C(x, treatment("b")).', text, value
+        )
+    if not isinstance(value, Call):
+        return value
+    if len(value.arguments) + len(value.keywords) > 1 or any(name != "base" for name, _ in value.keywords):
+        raise _error(f'{value.function}() takes the base level only, as {value.function}("b").', text, value)
+    return replace(
+        value,
+        arguments=tuple(_option(value.function, "base", one, text) for one in value.arguments),
+        keywords=tuple((name, _option(value.function, name, one, text)) for name, one in value.keywords),
+    )
+
+
+def _too_many(function: str, operation: Operation) -> str:
+    if not operation.options:
+        return f"{function}() takes one column and nothing else."
+    return f"{function}() takes a column and at most {', '.join(operation.options)}."
+
+
+def _unknown(call: Call) -> str:
+    name = call.function
+    if name in _LATER:
+        return f"Terms of the kind {name}() are not part of this version of ranef."
+    if name in STRUCTURES:
+        return f"{name}() holds one random term, as {name}(x | g), and stands alone in the sum."
+    if name == "cbind":
+        return "cbind(successes, failures) stands on the left side only."
+    if name == "offset":
+        return "offset() stands alone in the sum on the right side."
+    if name == "c":
+        return (
+            "c(...) is a list of constants; it stands only as an option of an operation, as in bs(x, knots = c(1, 2))."
+        )
+    if any(isinstance(one, Binary) and one.operator in ("|", "||") for one in call.arguments):
+        return f"`{name}` is not a column operation; if a random term follows it, put `+` between them."
+    close = nearest(name, OPERATIONS)
+    guess = f" Did you mean {' or '.join(close)}?" if close else ""
+    return (
+        f"`{name}` is not a column operation.{guess} The operations are {', '.join(OPERATIONS)}; "
+        "make anything else a column of the data first."
+    )
+
+
+def _not_arithmetic(operator: str) -> str:
+    match operator:
+        case "||":
+            return "`||` means nothing between columns; write `|` for a logical or."
+        case "&&":
+            return "`&&` means nothing between columns; write `&` for a logical and."
+        case ":":
+            return "`:` makes interactions between terms, not numbers; inside a call write a product with `*`."
+        case _:
+            return "`%in%` is nesting between terms; inside a call compare with `==` and join with `|`."
+
+
+def _error(problem: str, text: str, at: Expression) -> FormulaError:
+    return FormulaError(problem, text, at.span.start, at.span.end)

@@ -1,0 +1,115 @@
+"""Text -> Formula."""
+
+from __future__ import annotations
+
+from ranef.errors import FormulaError
+from ranef.formula.columns import columns
+from ranef.formula.expand import Expansion
+from ranef.formula.grammar import read
+from ranef.formula.nodes import (
+    Binary,
+    Call,
+    Expression,
+    Formula,
+    LinearPart,
+    RandomTerm,
+    Response,
+)
+from ranef.formula.operations import resolve
+from ranef.formula.random import random_terms
+from ranef.formula.write import label
+
+
+def parse(text: str) -> Formula:
+    """The formula that ``text`` says, in the language of lme4.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``"y ~ 1 + x + (1 + x | g)"``; ``"~ x"`` has no response. Line breaks and spaces are free.
+
+    Returns
+    -------
+    Formula
+        Expanded: products, nestings, powers and ``||`` are written out and what is named twice stands once.
+
+    Raises
+    ------
+    FormulaError
+        Whatever is wrong, with its place in the text.
+
+    Notes
+    -----
+    The fixed part and the effects left of a bar are expanded as by R's ``terms``; ``||`` and nested groups as by lme4;
+    ``us()``, ``diag()`` and ``homdiag()`` around a random term are glmmTMB's.
+    """
+    if not isinstance(text, str):
+        raise FormulaError(f"A formula is a text such as 'y ~ x + (1 | group)', not {type(text).__name__}.")
+    sides = read(text)
+    response = None if sides.left is None else _response(sides.left, text)
+    # Dicts, because an added term can be taken away again and one that is named twice stands once.
+    random: dict[RandomTerm, None] = {}
+    offsets: dict[Expression, None] = {}
+
+    def special(node: Binary | Call, adding: bool) -> None:
+        if isinstance(node, Call) and node.function == "offset":
+            _change_offsets(offsets, node, adding, text)
+        else:
+            _change_random(random, node, adding, text)
+
+    known = response.expressions if response is not None and len(response.expressions) == 1 else ()
+    fixed = Expansion(text, known, special).part(sides.right)
+    _refuse_response(fixed, known, text)
+    return Formula(text, response, fixed, tuple(random), tuple(offsets))
+
+
+def _response(node: Expression, text: str) -> Response:
+    expressions: tuple[Expression, ...]
+    match node:
+        case Call("cbind", (successes, failures), ()):
+            expressions = (resolve(successes, text), resolve(failures, text))
+        case Call("cbind"):
+            raise _error("The left side cbind() has two parts: cbind(successes, failures).", text, node)
+        case Call("offset"):
+            raise _error("offset() belongs to the right side.", text, node)
+        case Binary("|" | "||"):
+            raise _error("A random term belongs to the right side.", text, node)
+        case _:
+            expressions = (resolve(node, text),)
+    for expression in expressions:
+        if next(columns(expression), None) is None:
+            raise _error(f"The response `{label(expression)}` names no column.", text, expression)
+    return Response(expressions, node.span)
+
+
+def _refuse_response(fixed: LinearPart, known: tuple[Expression, ...], text: str) -> None:
+    for term in fixed.terms:
+        if term.factors == known:
+            raise _error(f"The response `{label(known[0])}` is also a term of the right side.", text, term.factors[0])
+
+
+def _change_offsets(offsets: dict[Expression, None], node: Call, adding: bool, text: str) -> None:
+    if len(node.arguments) != 1 or node.keywords:
+        raise _error("offset() takes one column or one expression of columns.", text, node)
+    offset = resolve(node.arguments[0], text)
+    if next(columns(offset), None) is None:
+        raise _error("This offset names no column.", text, node)
+    if adding:
+        offsets.setdefault(offset)
+    else:
+        offsets.pop(offset, None)
+
+
+def _change_random(random: dict[RandomTerm, None], node: Binary | Call, adding: bool, text: str) -> None:
+    for term in random_terms(node, text):
+        if adding:
+            random.setdefault(term)
+        elif term in random:
+            del random[term]
+        else:
+            there = f"there are {', '.join(one.text for one in random)}" if random else "there is none"
+            raise _error(f"No random term {term.text} stands before this; {there}.", text, node)
+
+
+def _error(problem: str, text: str, at: Expression) -> FormulaError:
+    return FormulaError(problem, text, at.span.start, at.span.end)
