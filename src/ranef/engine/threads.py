@@ -1,0 +1,78 @@
+"""Serial kernels over partitions, on a pool of threads.
+
+What a partition holds depends on the data alone and results come back in partition order, so the number of threads
+changes the time and never a bit of the result. BLAS is held to one thread for the same reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
+
+from ranef.errors import OptionError
+
+Result = TypeVar("Result")
+Range = tuple[int, int]
+
+
+class Engine:
+    """A pool of threads for one fit; use `engine` to make one."""
+
+    def __init__(self, threads: int, pool: ThreadPoolExecutor | None):
+        self.threads, self._pool = threads, pool
+
+    def map(self, kernel: Callable[..., Result], tasks: Iterable[Sequence[object]]) -> list[Result]:
+        """``kernel(*task)`` for every task; results in the order of the tasks."""
+        if self._pool is None:
+            return [kernel(*task) for task in tasks]
+        futures = [self._pool.submit(kernel, *task) for task in tasks]
+        return [future.result() for future in futures]
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def engine(threads: int | None = None) -> Iterator[Engine]:
+    """An engine of ``threads`` threads (default: the cores this process may use) with BLAS at one thread.
+
+    Raises
+    ------
+    OptionError
+        If ``threads`` is not a positive integer.
+    """
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
+        raise OptionError(f"threads={threads!r}: give a positive whole number, or None for all cores.")
+    with _blas().limit(limits=1, user_api="blas"):
+        if threads == 1:
+            yield Engine(1, None)
+            return
+        pool = ThreadPoolExecutor(int(threads), thread_name_prefix="ranef")
+        try:
+            yield Engine(int(threads), pool)
+        finally:
+            # on Ctrl-C, what has not begun is not begun
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ranges(work: npt.ArrayLike, pieces: int) -> list[Range]:
+    """Cut ``range(len(work))`` into at most ``pieces`` non-empty ranges of about equal total work."""
+    total = np.cumsum(np.asarray(work, dtype=np.float64))
+    n = len(total)
+    if n == 0:
+        return []
+    inner = np.searchsorted(total, total[-1] * np.arange(1, pieces) / pieces, side="left") + 1
+    bounds = np.unique(np.concatenate([[0], np.minimum(inner, n), [n]]))
+    return [(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]

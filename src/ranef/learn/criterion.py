@@ -1,0 +1,181 @@
+"""The profiled ML or REML criterion of a Gaussian mixed model with its gradient and average information.
+
+References
+----------
+Bates, Maechler, Bolker and Walker (2015), Fitting linear mixed-effects models using lme4, J. Stat. Software 67(1),
+equations 34 (ML) and 41 (REML). Gilmour, Thompson and Cullis (1995), Average information REML, Biometrics 51.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.engine.threads import Engine
+from ranef.errors import FitError
+from ranef.prior import Layout
+from ranef.solve.cross_products import CrossProducts
+from ranef.solve.system import (
+    Coefficients,
+    Inverse,
+    System,
+    by_block,
+    factorise,
+    from_blocks,
+    inner,
+    invert,
+    multiply,
+    solve,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The criterion at one ``theta``, profiled over the fixed effects and the residual variance.
+
+    Attributes
+    ----------
+    theta : float64 array, shape (parameters,)
+    deviance : float
+        -2 log-likelihood (ML) or the REML criterion.
+    gradient : float64 array, shape (parameters,)
+    metric : float64 array, shape (parameters, parameters)
+        Average information of the deviance in ``theta``, plus the positive part of what the curvature of
+        ``Sigma(Lambda)`` adds; positive semi-definite.
+    slopes : tuple of float64 arrays (k, k)
+        Derivative of the deviance by each block's relative covariance.
+    scores : tuple of float64 arrays (levels, k)
+        ``Z'W(y - X beta - Z b)`` of each block.
+    sigma2 : float
+        Profiled residual variance.
+    """
+
+    theta: FloatArray
+    deviance: float
+    gradient: FloatArray
+    metric: FloatArray
+    slopes: tuple[FloatArray, ...]
+    scores: tuple[FloatArray, ...]
+    sigma2: float
+    system: System
+    inverse: Inverse
+
+
+@dataclass(frozen=True, eq=False)
+class Criterion:
+    """What the criterion is a function of, besides ``theta``.
+
+    Attributes
+    ----------
+    cross : CrossProducts
+    layout : Layout
+    reml : bool
+    engine : Engine
+    log_scale : float
+        Added to the criterion: it undoes the scaling of response and fixed effects.
+    """
+
+    cross: CrossProducts
+    layout: Layout
+    reml: bool
+    engine: Engine
+    log_scale: float = 0.0
+
+    @property
+    def degrees(self) -> int:
+        """What the residual sum of squares is divided by."""
+        return self.cross.rows - (self.cross.fixed if self.reml else 0)
+
+
+def deviance(criterion: Criterion, theta: FloatArray) -> float:
+    """The criterion alone: one factorisation."""
+    return _deviance(criterion, factorise(criterion.cross, criterion.layout.factors(theta), criterion.engine))
+
+
+def _deviance(criterion: Criterion, system: System) -> float:
+    nu = criterion.degrees
+    if not system.residual > 0:
+        raise FitError(
+            "the model reproduces the response exactly, so the residual variance is zero and the likelihood has no "
+            "maximum. Is the response computed from the other columns, or is there one row per level?"
+        )
+    value = system.logdet_random + nu * (1 + np.log(2 * np.pi * system.residual / nu))
+    if criterion.reml:
+        value += system.logdet_fixed
+    return float(value - criterion.cross.log_weights + criterion.log_scale)
+
+
+def evaluate(criterion: Criterion, theta: FloatArray) -> Evaluation:
+    """Criterion, gradient and metric: one factorisation, one selected inverse and two batches of solves."""
+    cross, layout, engine = criterion.cross, criterion.layout, criterion.engine
+    factors = layout.factors(theta)
+    system = factorise(cross, factors, engine)
+    value = _deviance(criterion, system)
+    sigma2 = system.residual / criterion.degrees
+    inverse = invert(system, fixed=criterion.reml)
+    scores = tuple(-g[:, :, 0] for g in by_block(cross, multiply(cross, system.solution, engine)))
+    slopes = tuple(
+        trace - g.T @ g / sigma2 for trace, g in zip(inverse.trace, scores, strict=True)
+    )
+    gradient = np.zeros(layout.parameters)
+    curvature = np.zeros((layout.parameters, layout.parameters))
+    directions = []
+    for b, (basis, part) in enumerate(zip(layout.basis, layout.slices, strict=True)):
+        gradient[part] = 2 * np.einsum("pij,ij->p", basis, slopes[b] @ factors[b])
+        curvature[part, part] = 2 * np.einsum("pij,ik,qkj->pq", basis, _positive(slopes[b]), basis)
+        half = np.einsum("pij,kj->pik", basis, factors[b])
+        directions.append(half + half.transpose(0, 2, 1))
+    metric = curvature + information(criterion, system, scores, tuple(directions), sigma2)
+    return Evaluation(theta, value, gradient, metric, slopes, scores, sigma2, system, inverse)
+
+
+def _positive(symmetric: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
+    return np.asarray((vectors * np.maximum(values, 0)) @ vectors.T)
+
+
+def working_variates(
+    cross: CrossProducts, scores: tuple[FloatArray, ...], directions: tuple[FloatArray, ...]
+) -> Coefficients:
+    """Coefficients ``a`` of the working variates ``Z a``: ``dSigma_i`` times each level's score, one side a direction.
+
+    ``directions`` holds for each block its directions ``dSigma``, shape (directions of the block, k, k).
+    """
+    sides = sum(len(d) for d in directions)
+    values = []
+    at = 0
+    for g, d in zip(scores, directions, strict=True):
+        a = np.zeros((*g.shape, sides))
+        a[:, :, at : at + len(d)] = np.einsum("pij,gj->gip", d, g)
+        values.append(a)
+        at += len(d)
+    return from_blocks(cross, values, sides)
+
+
+def information(
+    criterion: Criterion,
+    system: System,
+    scores: tuple[FloatArray, ...],
+    directions: tuple[FloatArray, ...],
+    sigma2: float,
+) -> FloatArray:
+    """Average information of the deviance profiled over the residual variance, one row a direction ``dSigma``.
+
+    ``y'P V_i P V_j P y / sigma^2 - a_i a_j / nu`` with ``a_i = y'P V_i P y / sigma^2``.
+    """
+    a = working_variates(criterion.cross, scores, directions)
+    if a.rest.shape[1] == 0:
+        return np.zeros((0, 0))
+    right = multiply(criterion.cross, a, criterion.engine)
+    right.rest[-1] = 0.0
+    explained = inner(right, solve(system, right))
+    squares = (inner(a, right) - explained) / sigma2
+    first = np.concatenate(
+        [np.einsum("pij,gi,gj->p", d, g, g) for d, g in zip(directions, scores, strict=True)]
+    ) / sigma2
+    squares -= np.outer(first, first) / criterion.degrees
+    return np.asarray((squares + squares.T) / 2)

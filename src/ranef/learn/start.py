@@ -1,0 +1,49 @@
+"""Starting values by the method of moments."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.prior import Layout
+from ranef.solve.cross_products import CrossProducts
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def moment_start(cross: CrossProducts, layout: Layout) -> FloatArray:
+    """``theta`` from each coefficient's sum of squared level sums, as if it were the only random effect.
+
+    With ``s_g = z_g'y`` and ``h_g = z_g'z_g`` the sum of ``s_g^2 / h_g`` has expectation
+    ``levels * sigma^2 + variance * sum h_g`` when the rows' other effects are independent of the factor (the
+    between-level mean square of the one-way analysis of variance). Correlations start at zero. What is missed costs
+    a step or two of the search.
+    """
+    total = float(cross.rest[-1, -1])
+    mean_square = total / max(cross.rows, 1)
+    variances: list[FloatArray] = [np.empty(0)] * len(cross.sizes)
+    for stage in cross.stages:
+        k = stage.size
+        last = np.arange(k)[None, :] * np.diff(stage.offsets)[:, None]
+        ends = k * stage.offsets[:-1, None] + last + np.diff(stage.offsets)[:, None] - 1
+        sums = stage.values[ends]
+        squares = np.einsum("gaa->ga", stage.gram)
+        variances[stage.block] = _moments(sums, squares, mean_square)
+    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
+        sums = cross.rest[columns, -1].reshape(-1, cross.sizes[b])
+        squares = np.diag(cross.rest)[columns].reshape(-1, cross.sizes[b])
+        variances[b] = _moments(sums, squares, mean_square)
+    explained = min(0.8, sum(float(v.sum()) for v in variances) / mean_square if mean_square > 0 else 0.0)
+    sigma2 = mean_square * (1 - explained)
+    if sigma2 <= 0:
+        return layout.project([np.eye(k) for k in cross.sizes])
+    return layout.project([np.diag(np.clip(v / sigma2, 1e-2, 1e4)) for v in variances])
+
+
+def _moments(sums: FloatArray, squares: FloatArray, mean_square: float) -> FloatArray:
+    """Variances of each coefficient, from (levels, k) sums and squares; never below a hundredth of what is possible."""
+    possible = mean_square * len(squares) / np.maximum(squares.sum(0), 1e-300)
+    used = np.where(squares > 0, sums**2 / np.where(squares > 0, squares, 1.0), 0.0).sum(0)
+    surplus = used - mean_square * (squares > 0).sum(0)
+    variance = surplus / np.maximum(squares.sum(0), 1e-300)
+    return np.maximum(variance, 1e-2 * possible)

@@ -1,0 +1,488 @@
+"""The mixed-model system at given relative covariance factors: factorise once, then solve and invert.
+
+Raw coordinates throughout: coefficients ``b = Lambda u`` and inverses ``Q = Lambda C^-1 Lambda'``, so that a singular
+``Lambda`` is an ordinary point (DESIGN: "two matrices, two uses"). ``C_b`` is the system without the fixed effects,
+``C`` the joint one; one Cholesky factor serves both, because the fixed effects come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import lapack, solve_triangular
+
+from ranef.engine.threads import Engine
+from ranef.errors import FitError
+from ranef.kernel import dense, eliminate, inverse
+from ranef.solve.cross_products import CrossProducts, Stage
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedStage:
+    """One stage after elimination.
+
+    Attributes
+    ----------
+    gram, values, up : float64 arrays
+        Raw products of the stage, less what earlier stages took away; as in `Stage`.
+    transfer : float64 array, shape (levels, k, k)
+        ``T`` of `ranef.kernel.eliminate`.
+    reduced, reduced_up : float64 arrays
+        ``T`` times ``values`` and ``up``.
+    """
+
+    gram: FloatArray
+    values: FloatArray
+    up: FloatArray
+    transfer: FloatArray
+    reduced: FloatArray
+    reduced_up: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """The factorised system.
+
+    Attributes
+    ----------
+    factors : tuple of float64 arrays (k, k)
+        ``Lambda`` of each block.
+    stages : tuple of ReducedStage
+    raw : float64 array
+        Lower triangle of the rest after all stages are eliminated, raw coordinates.
+    lower : float64 array, shape (random + fixed,) * 2
+        Cholesky factor of the rest, lower triangle, spherical coordinates.
+    start, width, wide : arrays
+        The rest's block-diagonal ``Lambda``; see `ranef.kernel.dense`.
+    logdet_random, logdet_fixed : float
+        ``log|C_b|``, and ``log|C| - log|C_b|``.
+    coefficients : tuple of float64 arrays (levels, k)
+        Conditional modes of each block, levels in the block's own order of codes.
+    beta : float64 array, shape (fixed,)
+    residual : float
+        Penalised weighted residual sum of squares at the solution.
+    """
+
+    cross: CrossProducts
+    engine: Engine
+    factors: tuple[FloatArray, ...]
+    stages: tuple[ReducedStage, ...]
+    raw: FloatArray
+    lower: FloatArray
+    start: npt.NDArray[np.int64]
+    width: npt.NDArray[np.int64]
+    wide: FloatArray
+    logdet_random: float
+    logdet_fixed: float
+    residual: float
+    solution: Coefficients
+
+    @property
+    def beta(self) -> FloatArray:
+        return self.solution.rest[self.cross.random : self.cross.random + self.cross.fixed, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """A vector (or several, side by side) over all columns of the system.
+
+    Attributes
+    ----------
+    stages : tuple of float64 arrays (levels, k, sides)
+        Levels in the order of elimination.
+    rest : float64 array, shape (random + fixed + 1, sides)
+        The last row belongs to the response.
+    """
+
+    stages: tuple[FloatArray, ...]
+    rest: FloatArray
+
+
+def zeros(cross: CrossProducts, sides: int) -> Coefficients:
+    """A zero vector over the system's columns."""
+    return Coefficients(
+        tuple(np.zeros((s.levels, s.size, sides)) for s in cross.stages), np.zeros((len(cross.rest), sides))
+    )
+
+
+def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine) -> System:
+    """Eliminate, factorise and solve for the response.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    factors : sequence of float64 arrays (k, k)
+        ``Lambda`` of each block, lower triangular.
+    engine : Engine
+
+    Raises
+    ------
+    FitError
+        If the system is not positive definite in floating point: columns of the fixed part are too nearly dependent
+        given the random effects.
+    """
+    reduced: list[ReducedStage] = []
+    later = [_copies(stage, s > 0) for s, stage in enumerate(cross.stages)]
+    logdet = 0.0
+    for s, stage in enumerate(cross.stages):
+        gram, values, up = later[s]
+        factor = np.ascontiguousarray(factors[stage.block])
+        transfer = np.empty_like(gram)
+        level_logdet = np.empty(stage.levels)
+        half = np.empty_like(values)
+        half_up = np.empty_like(up)
+        engine.map(
+            eliminate.factor_levels, [(i, j, factor, gram, transfer, level_logdet) for i, j in stage.partitions]
+        )
+        engine.map(
+            eliminate.reduce_levels,
+            [(i, j, transfer, stage.offsets, values, up, half, half_up) for i, j in stage.partitions],
+        )
+        for to in stage.ancestors:
+            outer = cross.stages[to.stage]
+            o_gram, o_values, o_up = later[to.stage]
+            engine.map(
+                eliminate.pass_to_ancestor,
+                [
+                    (i, j, to.parent, to.at, to.size, stage.offsets, stage.columns, half, half_up)
+                    + (o_gram, outer.offsets, outer.columns, o_values, o_up)
+                    for i, j in stage.partitions
+                ],
+            )
+        logdet += float(level_logdet.sum())
+        reduced.append(ReducedStage(gram, values, up, transfer, half, half_up))
+
+    raw = cross.rest.copy()
+    for stage, r in zip(cross.stages, reduced, strict=True):
+        engine.map(
+            eliminate.downdate_rest,
+            [(i, j, stage.size, stage.offsets, stage.columns, r.reduced, raw) for i, j in cross.bands],
+        )
+    start, width, wide = _wide_factor(cross, factors)
+    spherical = np.zeros_like(raw)
+    engine.map(
+        dense.to_spherical, [(i, j, cross.random, start, width, wide, raw, spherical) for i, j in cross.bands]
+    )
+    solved = len(raw) - 1
+    response = spherical[solved, :solved].copy()
+    lower = np.ascontiguousarray(spherical[:solved, :solved])
+    if solved:
+        # the transpose of a C-ordered lower triangle is LAPACK's upper one: no copy
+        _, info = lapack.dpotrf(lower.T, lower=0, clean=0, overwrite_a=1)
+        if info:
+            raise FitError(
+                "the mixed-model system is singular: the fixed effects are too nearly dependent on each other given "
+                "the random effects. Drop a column, or centre and scale the covariates."
+            )
+    diagonal = np.log(np.diag(lower))
+    half_solution = solve_triangular(lower, response, lower=True, check_finite=False) if solved else response
+    residual = float(spherical[solved, solved] - half_solution @ half_solution)
+    system = System(
+        cross=cross,
+        engine=engine,
+        factors=tuple(factors),
+        stages=tuple(reduced),
+        raw=raw,
+        lower=lower,
+        start=start,
+        width=width,
+        wide=wide,
+        logdet_random=logdet + 2 * float(diagonal[: cross.random].sum()),
+        logdet_fixed=2 * float(diagonal[cross.random :].sum()),
+        residual=residual,
+        solution=zeros(cross, 0),
+    )
+    return _with_solution(system, half_solution)
+
+
+def _copies(stage: Stage, changed: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+    if not changed:
+        return stage.gram, stage.values, stage.up
+    return stage.gram.copy(), stage.values.copy(), stage.up.copy()
+
+
+def _wide_factor(
+    cross: CrossProducts, factors: Sequence[FloatArray]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
+    """Block-diagonal ``Lambda`` of the rest: first column and width of each column's block, and its rows."""
+    n = len(cross.rest)
+    widest = max([1, *(cross.sizes[b] for b in cross.kept)])
+    start = np.arange(n)
+    width = np.ones(n, np.int64)
+    rows = np.zeros((n, widest))
+    rows[:, 0] = 1.0
+    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
+        k, levels = cross.sizes[b], cross.levels[b]
+        start[columns] = columns.start + np.repeat(np.arange(levels) * k, k)
+        width[columns] = k
+        rows[columns] = 0.0
+        rows[columns, :k] = np.tile(factors[b], (levels, 1))
+    return start, width, rows
+
+
+def _spherical_to_raw(system: System, rest: FloatArray) -> FloatArray:
+    """``Lambda`` times the rest's random columns of a vector (or several side by side)."""
+    out = rest.copy()
+    for b, columns in zip(system.cross.kept, system.cross.kept_columns, strict=True):
+        k = system.cross.sizes[b]
+        part = rest[columns].reshape(-1, k, rest.shape[1])
+        out[columns] = (system.factors[b] @ part).reshape(-1, rest.shape[1])
+    return out
+
+
+def _raw_to_spherical(system: System, rest: FloatArray) -> FloatArray:
+    """``Lambda'`` times the rest's random columns."""
+    out = rest.copy()
+    for b, columns in zip(system.cross.kept, system.cross.kept_columns, strict=True):
+        k = system.cross.sizes[b]
+        part = rest[columns].reshape(-1, k, rest.shape[1])
+        out[columns] = (system.factors[b].T @ part).reshape(-1, rest.shape[1])
+    return out
+
+
+def _with_solution(system: System, half_solution: FloatArray) -> System:
+    """Back substitution for the response; its own entry is -1, so that ``A x`` is minus the weighted residual."""
+    solved = len(half_solution)
+    rest = np.empty((solved + 1, 1))
+    if solved:
+        rest[:solved, 0] = solve_triangular(system.lower, half_solution, lower=True, trans=1, check_finite=False)
+    rest = _spherical_to_raw(system, rest)
+    rest[solved] = -1.0
+    halves = [np.zeros((s.levels, s.size, 1)) for s in system.cross.stages]
+    solution = Coefficients(_back_substitute(system, halves, rest), rest)
+    return System(**{**system.__dict__, "solution": solution})
+
+
+def _back_substitute(system: System, halves: list[FloatArray], rest: FloatArray) -> tuple[FloatArray, ...]:
+    solutions: list[FloatArray] = [np.empty(0)] * len(halves)
+    for s in reversed(range(len(halves))):
+        stage, r = system.cross.stages[s], system.stages[s]
+        for to in stage.ancestors:
+            system.engine.map(
+                eliminate.backward_up,
+                [
+                    (i, j, to.parent, to.at, to.size, r.reduced_up, solutions[to.stage], halves[s])
+                    for i, j in stage.partitions
+                ],
+            )
+        solutions[s] = np.empty_like(halves[s])
+        system.engine.map(
+            eliminate.backward,
+            [
+                (i, j, r.transfer, stage.offsets, stage.columns, r.reduced, halves[s], rest, solutions[s])
+                for i, j in stage.partitions
+            ],
+        )
+    return tuple(solutions)
+
+
+def solve(system: System, right: Coefficients, fixed: bool = True) -> Coefficients:
+    """``Q r`` in raw coordinates: the joint system's, or with ``fixed=False`` that of ``C_b``.
+
+    Parameters
+    ----------
+    right : Coefficients
+        Right-hand sides; the response's row is not read, nor, without ``fixed``, those of the fixed effects.
+    """
+    cross = system.cross
+    sides = right.rest.shape[1]
+    own = [r.copy() for r in right.stages]
+    rest = right.rest.copy()
+    halves = []
+    for s, (stage, r) in enumerate(zip(cross.stages, system.stages, strict=True)):
+        half = np.empty_like(own[s])
+        buffers = [np.zeros((len(rest), sides)) for _ in stage.partitions]
+        system.engine.map(
+            eliminate.forward,
+            [
+                (i, j, r.transfer, stage.offsets, stage.columns, r.reduced, own[s], half, buffer)
+                for (i, j), buffer in zip(stage.partitions, buffers, strict=True)
+            ],
+        )
+        for buffer in buffers:
+            rest += buffer
+        for to in stage.ancestors:
+            system.engine.map(
+                eliminate.forward_up,
+                [(i, j, to.parent, to.at, to.size, r.reduced_up, half, own[to.stage]) for i, j in stage.partitions],
+            )
+        halves.append(half)
+    take = cross.random + (cross.fixed if fixed else 0)
+    spherical = _raw_to_spherical(system, rest)
+    spherical[take:] = 0.0
+    if take:
+        lower = system.lower[:take, :take]
+        half = solve_triangular(lower, spherical[:take], lower=True, check_finite=False)
+        spherical[:take] = solve_triangular(lower, half, lower=True, trans=1, check_finite=False)
+    solution = _spherical_to_raw(system, spherical)
+    return Coefficients(_back_substitute(system, halves, solution), solution)
+
+
+def multiply(cross: CrossProducts, x: Coefficients, engine: Engine) -> Coefficients:
+    """Raw cross products of all columns (random, fixed, response) times ``x``."""
+    sides = x.rest.shape[1]
+    own = [np.zeros_like(s) for s in x.stages]
+    rest = cross.rest @ x.rest
+    for s, stage in enumerate(cross.stages):
+        buffers = [np.zeros((len(rest), sides)) for _ in stage.partitions]
+        engine.map(
+            eliminate.multiply,
+            [
+                (i, j, stage.gram, stage.offsets, stage.columns, stage.values, x.stages[s], x.rest, own[s], buffer)
+                for (i, j), buffer in zip(stage.partitions, buffers, strict=True)
+            ],
+        )
+        for buffer in buffers:
+            rest += buffer
+        for to in stage.ancestors:
+            engine.map(
+                eliminate.multiply_up,
+                [
+                    (i, j, to.parent, to.at, to.size, stage.up, x.stages[s], x.stages[to.stage], own[s], own[to.stage])
+                    for i, j in stage.partitions
+                ],
+            )
+    return Coefficients(tuple(own), rest)
+
+
+def inner(a: Coefficients, b: Coefficients) -> FloatArray:
+    """Products of every side of ``a`` with every side of ``b``, shape (sides of a, sides of b)."""
+    out = a.rest.T @ b.rest
+    for left, right in zip(a.stages, b.stages, strict=True):
+        out += np.tensordot(left, right, axes=([0, 1], [0, 1]))
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """Entries of ``Q = Lambda C^-1 Lambda'``, raw coordinates.
+
+    Attributes
+    ----------
+    rest : float64 array, shape (random + fixed + 1,) * 2
+        Symmetric; zeros for the response, and for the fixed effects where they are not part of the system.
+    diagonal : tuple of float64 arrays (levels, k, k)
+        Own block of each level of each block, in the block's own order of codes.
+    trace : tuple of float64 arrays (k, k)
+        ``sum_g Z_g' P Z_g`` of each block: ``P`` of REML for the joint system, ``V^-1`` otherwise.
+    """
+
+    rest: FloatArray
+    diagonal: tuple[FloatArray, ...]
+    trace: tuple[FloatArray, ...]
+
+
+def invert(system: System, fixed: bool) -> Inverse:
+    """Selected inverse of the joint system, or with ``fixed=False`` of ``C_b``."""
+    cross, engine = system.cross, system.engine
+    take = cross.random + (cross.fixed if fixed else 0)
+    spherical = system.lower[:take, :take].copy()
+    if take:
+        _, info = lapack.dpotri(spherical.T, lower=0, overwrite_c=1)
+        if info:
+            raise FitError("the mixed-model system is singular; centre and scale the covariates.")
+    rest = np.zeros_like(system.raw)
+    bands = [(i, min(j, take)) for i, j in cross.bands if i < take]
+    engine.map(dense.to_raw, [(i, j, system.start, system.width, system.wide, spherical, rest) for i, j in bands])
+    diagonal: dict[int, FloatArray] = {}
+    trace: dict[int, FloatArray] = {}
+    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
+        diagonal[b] = _diagonal_blocks(rest[columns, columns], cross.sizes[b])
+        trace[b] = _kept_trace(system, rest, spherical, b, columns)
+    _invert_stages(system, rest, diagonal, trace)
+    blocks = range(len(cross.sizes))
+    return Inverse(rest, tuple(diagonal[b] for b in blocks), tuple(trace[b] for b in blocks))
+
+
+def _diagonal_blocks(square: FloatArray, k: int) -> FloatArray:
+    levels = len(square) // k
+    at = np.arange(levels) * k
+    places = at[:, None] + np.arange(k)
+    return square[places[:, :, None], places[:, None, :]]
+
+
+def _kept_trace(system: System, rest: FloatArray, spherical: FloatArray, b: int, columns: slice) -> FloatArray:
+    """``sum_g Z_g' P Z_g`` of a block that is not eliminated.
+
+    ``Lambda' M Lambda = sum_g (I - C^gg)`` is free; where ``Lambda`` is (nearly) singular the difference has no
+    digits left, and the products are formed.
+    """
+    k = system.cross.sizes[b]
+    factor = system.factors[b]
+    own = _diagonal_blocks(spherical[columns, columns], k)
+    shrunk = np.eye(k) * len(own) - np.tril(own.sum(0)) - np.tril(own.sum(0), -1).T
+    if np.all(np.diag(factor) != 0) and np.linalg.eigvalsh(shrunk)[0] > 1e-6 * len(own):
+        left = solve_triangular(factor, shrunk, lower=True, trans=1, check_finite=False)
+        return np.asarray(solve_triangular(factor, left.T, lower=True, trans=1, check_finite=False))
+    raw = np.tril(system.raw) + np.tril(system.raw, -1).T
+    rows = raw[columns]
+    shift = np.einsum("gai,gbi->gab", (rows @ rest).reshape(len(own), k, -1), rows.reshape(len(own), k, -1))
+    return np.asarray((_diagonal_blocks(raw[columns, columns], k) - shift).sum(0))
+
+
+def _invert_stages(
+    system: System, rest: FloatArray, diagonal: dict[int, FloatArray], trace: dict[int, FloatArray]
+) -> None:
+    cross, engine = system.cross, system.engine
+    count = len(cross.stages)
+    own: list[FloatArray] = [np.empty(0)] * count
+    kept: list[FloatArray] = [np.empty(0)] * count
+    kept_up: list[FloatArray] = [np.empty(0)] * count
+    for s in reversed(range(count)):
+        stage, r = cross.stages[s], system.stages[s]
+        above = r.up.shape[2]
+        square = np.zeros((stage.levels, above, above))
+        between = np.zeros(above * int(stage.offsets[-1]))
+        for to in stage.ancestors:
+            outer = cross.stages[to.stage]
+            engine.map(
+                inverse.gather_ancestor,
+                [
+                    (i, j, to.parent, to.at, to.size, stage.offsets, stage.columns, outer.offsets, outer.columns)
+                    + (own[to.stage], kept[to.stage], kept_up[to.stage], square, between)
+                    for i, j in stage.partitions
+                ],
+            )
+        keep = s > 0
+        own[s] = np.empty_like(r.gram)
+        level_trace = np.empty_like(r.gram)
+        kept[s] = np.empty_like(r.values) if keep else np.empty(0)
+        kept_up[s] = np.empty_like(r.up) if keep else np.empty((0, 0, 0))
+        engine.map(
+            inverse.invert_levels,
+            [
+                (i, j, r.gram, r.transfer, stage.offsets, stage.columns, r.values, r.up, rest, square, between)
+                + (keep, own[s], level_trace, kept[s], kept_up[s])
+                for i, j in stage.partitions
+            ],
+        )
+        in_order = np.empty_like(own[s])
+        in_order[stage.old] = own[s]
+        diagonal[stage.block] = in_order
+        trace[stage.block] = level_trace.sum(0)
+
+
+def by_block(cross: CrossProducts, x: Coefficients) -> tuple[FloatArray, ...]:
+    """Coefficients of each block, shape (levels, k, sides), levels in the block's own order of codes."""
+    out: dict[int, FloatArray] = {}
+    for stage, values in zip(cross.stages, x.stages, strict=True):
+        out[stage.block] = np.empty_like(values)
+        out[stage.block][stage.old] = values
+    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
+        out[b] = x.rest[columns].reshape(cross.levels[b], cross.sizes[b], -1)
+    return tuple(out[b] for b in range(len(cross.sizes)))
+
+
+def from_blocks(cross: CrossProducts, values: Sequence[FloatArray], sides: int) -> Coefficients:
+    """The inverse of `by_block`; fixed effects and response are zero."""
+    out = zeros(cross, sides)
+    for stage, target in zip(cross.stages, out.stages, strict=True):
+        target[:] = values[stage.block][stage.old]
+    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
+        out.rest[columns] = values[b].reshape(-1, sides)
+    return out
