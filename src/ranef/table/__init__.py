@@ -1,0 +1,37 @@
+"""Tables in and out: any data frame, Arrow, Parquet or CSV to numbers and codes, and back. Knows no formula."""
+
+from ranef.table.encode import decode
+from ranef.table.interaction import Combination, encode_combination, interaction
+from ranef.table.kinds import ColumnKind
+from ranef.table.levels import labels_of, used
+from ranef.table.missing import Gap, complete_rows
+from ranef.table.open import open_source
+from ranef.table.output import to_library, write_table
+from ranef.table.read import check_finite, read_table
+from ranef.table.source import Source
+from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, FloatArray, Levels, Table
+
+__all__ = [
+    "MISSING",
+    "UNKNOWN",
+    "CodeArray",
+    "ColumnKind",
+    "Combination",
+    "Factor",
+    "FloatArray",
+    "Gap",
+    "Levels",
+    "Source",
+    "Table",
+    "check_finite",
+    "complete_rows",
+    "decode",
+    "encode_combination",
+    "interaction",
+    "labels_of",
+    "open_source",
+    "read_table",
+    "to_library",
+    "used",
+    "write_table",
+]

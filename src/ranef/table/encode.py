@@ -1,0 +1,200 @@
+"""Values to codes: every batch is encoded by itself, then the batches' distinct values are brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ranef.errors import DataError
+from ranef.table.kinds import common_type, describe, family, plain_type
+from ranef.table.source import level_order
+from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, Levels
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedBatch:
+    """The codes of one batch into its own distinct values.
+
+    Attributes
+    ----------
+    codes : int32 array, shape (rows,)
+        MISSING for nulls and NaN.
+    distinct : pyarrow.Array
+        Without nulls; in order of appearance, or as the column declares.
+    declared, ordered : bool
+        As in `Levels`.
+    dtype : pyarrow.DataType
+        The column's type, for messages.
+    """
+
+    codes: CodeArray
+    distinct: pa.Array
+    declared: bool
+    ordered: bool
+    dtype: pa.DataType
+
+
+def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> EncodedBatch:
+    """Encode one batch of a column.
+
+    Parameters
+    ----------
+    values : pyarrow.Array, shape (rows,)
+    field : pyarrow.Field
+        Name, type and metadata of the column.
+    row : int
+        Number of the batch's first row, for messages.
+
+    Raises
+    ------
+    DataError
+        The type cannot be a factor (lists, structures, bytes).
+    """
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    dtype = values.type
+    if pa.types.is_null(dtype):
+        return EncodedBatch(np.full(len(values), MISSING, np.int32), pa.nulls(0), False, False, field.type)
+    if family(dtype) is None:
+        raise DataError(
+            f"column {field.name!r} is {describe(dtype)}, which cannot be a factor; "
+            "a factor holds whole numbers, text, booleans, dates or categories",
+            column=field.name,
+            row=row,
+        )
+    if pa.types.is_integer(dtype) and values.null_count == 0:
+        codes, distinct = encode_integers(values.to_numpy(zero_copy_only=False))
+        return EncodedBatch(codes, pa.array(distinct, dtype), False, False, field.type)
+    encoded = values if pa.types.is_dictionary(dtype) else values.dictionary_encode()
+    codes, distinct = _without_missing(*_parts(encoded))
+    return EncodedBatch(codes, distinct, *level_order(field), field.type)
+
+
+def encode_integers(values: npt.NDArray[np.integer]) -> tuple[CodeArray, npt.NDArray[np.integer]]:
+    """Codes and distinct values of integers; a table over their range where that is dense, else hashing."""
+    if len(values) == 0:
+        return np.empty(0, np.int32), values
+    low, high = int(values.min()), int(values.max())
+    span = high - low + 1
+    if span > 4 * len(values) + 1024:
+        encoded = pa.array(values).dictionary_encode()
+        return encoded.indices.to_numpy(), encoded.dictionary.to_numpy()
+    wide = values.astype(np.int64) if high < 2**63 else values
+    place = (wide - wide.dtype.type(low)).astype(np.int64, copy=False)
+    present = np.zeros(span, np.bool_)
+    present[place] = True
+    code_of = np.cumsum(present, dtype=np.int32) - np.int32(1)
+    return code_of[place], (np.flatnonzero(present).astype(wide.dtype) + wide.dtype.type(low)).astype(values.dtype)
+
+
+def merge(name: str, batches: Sequence[EncodedBatch], levels: Levels | None = None) -> Factor:
+    """Bring the batches of one column together.
+
+    Parameters
+    ----------
+    name : str
+        The column, for messages.
+    batches : sequence of EncodedBatch
+    levels : Levels, optional
+        The levels of a fitted model; values not among them become UNKNOWN. Without, the levels are those of the data:
+        in declared order (further dictionaries append what they add), else sorted: numbers by value, text by code
+        point, FALSE before TRUE, dates by time.
+
+    Raises
+    ------
+    DataError
+        The column changes its type between batches, or has another one than ``levels``.
+    """
+    filled = [batch for batch in batches if not pa.types.is_null(batch.distinct.type)]
+    dtype = _type_of_all(name, batches) if filled else pa.null()
+    values, code_of = _unique([batch.distinct for batch in filled], dtype)
+    if levels is not None:
+        final = _look_up(name, values, levels, filled[0].dtype if filled else dtype)
+        found = levels
+    elif filled and all(batch.declared for batch in filled):
+        final = np.arange(len(values), dtype=np.int32)
+        found = Levels(values, ordered=all(batch.ordered for batch in filled), declared=True)
+    else:
+        order = pc.sort_indices(values) if len(values) else pa.array([], pa.uint64())
+        final = np.empty(len(values), np.int32)
+        final[order.to_numpy()] = np.arange(len(values), dtype=np.int32)
+        found = Levels(values.take(order))
+    code_of = final[code_of]
+    codes, start = [], 0
+    for batch in batches:
+        # the last entry serves MISSING, which is -1
+        own = np.append(code_of[start : start + len(batch.distinct)], np.int32(MISSING))
+        codes.append(own[batch.codes])
+        start += len(batch.distinct)
+    return Factor(np.concatenate(codes) if codes else np.empty(0, np.int32), found)
+
+
+def decode(factor: Factor) -> pa.Array:
+    """The value of every row, null where it is missing or unknown; shape (rows,)."""
+    return factor.levels.values.take(pa.array(factor.codes, mask=factor.codes < 0))
+
+
+def _parts(encoded: pa.DictionaryArray) -> tuple[CodeArray, pa.Array]:
+    codes = encoded.indices.cast(pa.int32()).fill_null(MISSING).to_numpy(zero_copy_only=False)
+    values = encoded.dictionary
+    return codes, values.storage if isinstance(values, pa.ExtensionArray) else values
+
+
+def _without_missing(codes: CodeArray, distinct: pa.Array) -> tuple[CodeArray, pa.Array]:
+    """Drop null and NaN from the distinct values; their rows become MISSING."""
+    valid = pc.is_valid(distinct)
+    if pa.types.is_floating(distinct.type):
+        valid = pc.and_(valid, pc.invert(pc.is_nan(distinct).fill_null(False)))
+    keep = valid.to_numpy(zero_copy_only=False)
+    if keep.all():
+        return codes, distinct
+    code_of = np.append(np.where(keep, np.cumsum(keep) - 1, MISSING), MISSING).astype(np.int32)
+    return code_of[codes], distinct.filter(valid)
+
+
+def _type_of_all(name: str, batches: Sequence[EncodedBatch]) -> pa.DataType:
+    dtype, row, first = None, 0, None
+    for batch in batches:
+        if not pa.types.is_null(batch.distinct.type):
+            first = first or batch
+            dtype = common_type([batch.distinct.type] if dtype is None else [dtype, batch.distinct.type])
+            if dtype is None:
+                raise DataError(
+                    f"column {name!r} is {describe(plain_type(first.dtype))} in its first rows and "
+                    f"{describe(plain_type(batch.dtype))} from row {row}; convert it to one type",
+                    column=name,
+                    row=row,
+                )
+        row += len(batch.codes)
+    return dtype
+
+
+def _unique(parts: Sequence[pa.Array], dtype: pa.DataType) -> tuple[pa.Array, CodeArray]:
+    """The distinct values of all parts in order of appearance, and the code of every entry of every part."""
+    if not parts:
+        return pa.nulls(0), np.empty(0, np.int32)
+    together = pa.concat_arrays([part.cast(dtype, safe=False) for part in parts])
+    if pa.types.is_floating(dtype):
+        together = pc.add(together, pa.scalar(0.0, dtype))  # -0.0 becomes 0.0
+    encoded = together.dictionary_encode()
+    return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
+
+
+def _look_up(name: str, values: pa.Array, levels: Levels, dtype: pa.DataType) -> CodeArray:
+    if len(values) == 0 or len(levels) == 0:
+        return np.full(len(values), UNKNOWN, np.int32)
+    common = common_type([values.type, levels.values.type])
+    if common is None:
+        raise DataError(
+            f"column {name!r} was {describe(levels.values.type)} when the model was fitted and is "
+            f"{describe(plain_type(dtype))} now; convert it back to {describe(levels.values.type)}",
+            column=name,
+        )
+    found = pc.index_in(values.cast(common, safe=False), value_set=levels.values.cast(common, safe=False))
+    codes: CodeArray = found.fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+    return codes

@@ -1,0 +1,72 @@
+"""Levels of a factor: their text, and which of them occur."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ranef.table.table import Factor, Levels
+
+
+def labels_of(values: pa.Array) -> tuple[str, ...]:
+    """Values as text, R's way where R has one.
+
+    Booleans are ``TRUE`` and ``FALSE``; integers, also those held as floats, have no point; other floats are the
+    shortest text that reads back as the same number; dates and times are ISO 8601, a time without its clock where all
+    are midnight, with ``Z`` where the column has a time zone.
+
+    Parameters
+    ----------
+    values : pyarrow.Array, shape (levels,)
+        Without nulls.
+
+    Returns
+    -------
+    tuple of str, one for each value
+    """
+    dtype = values.type
+    if pa.types.is_boolean(dtype):
+        return tuple("TRUE" if value else "FALSE" for value in values.to_pylist())
+    if pa.types.is_floating(dtype):
+        # through numpy, since the shortest text of a float32 is not that of the same value as float64
+        return tuple(_float_label(value) for value in values.to_numpy(zero_copy_only=False))
+    if pa.types.is_decimal(dtype):
+        return tuple(_trimmed(format(value, "f")) for value in values.to_pylist())
+    if pa.types.is_date(dtype):
+        return tuple(value.isoformat() for value in values.to_pylist())
+    if pa.types.is_timestamp(dtype):
+        return _time_labels(values)
+    return tuple(str(value) for value in values.to_pylist())
+
+
+def used(factor: Factor) -> Factor:
+    """The factor without the levels that no row has; the order of the others stays."""
+    count = len(factor.levels)
+    occurs = np.zeros(count, np.bool_)
+    occurs[factor.codes[factor.codes >= 0]] = True
+    if occurs.all():
+        return factor
+    # two more entries serve UNKNOWN and MISSING, which are -2 and -1
+    code_of = np.append(np.cumsum(occurs, dtype=np.int32) - np.int32(1), np.array([-2, -1], np.int32))
+    kept = factor.levels.values.take(pa.array(np.flatnonzero(occurs)))
+    return Factor(code_of[factor.codes], Levels(kept, factor.levels.ordered, factor.levels.declared))
+
+
+def _float_label(value: Any) -> str:
+    if np.isinf(value):
+        return "Inf" if value > 0 else "-Inf"
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else str(value)
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _time_labels(values: pa.Array) -> tuple[str, ...]:
+    instants = values.cast(pa.timestamp(values.type.unit)).to_numpy(zero_copy_only=False)
+    if values.type.tz is None and (instants == instants.astype("datetime64[D]")).all():
+        return tuple(str(day) for day in instants.astype("datetime64[D]"))
+    zone = "" if values.type.tz is None else "Z"
+    return tuple(_trimmed(str(instant)) + zone for instant in instants)

@@ -1,0 +1,165 @@
+"""From a source to a Table: numbers as float64, factors as codes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ranef.errors import DataError
+from ranef.table.encode import EncodedBatch, encode_batch, merge
+from ranef.table.kinds import describe, is_text, plain_type
+from ranef.table.source import Source
+from ranef.table.table import FloatArray, Levels, Table
+
+_NUMERAL = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+
+
+def read_table(
+    source: Source,
+    *,
+    numbers: Collection[str],
+    factors: Collection[str],
+    levels: Mapping[str, Levels] | None = None,
+) -> Table:
+    """Read columns of a source, batch by batch.
+
+    Parameters
+    ----------
+    source : Source
+    numbers : collection of str
+        Columns wanted as float64: numbers, and booleans as 0 and 1.
+    factors : collection of str
+        Columns wanted as codes; a column may be wanted as both.
+    levels : mapping of str to Levels, optional
+        Levels of a fitted model by column. Values not among them become UNKNOWN; null and NaN become MISSING. Numbers
+        match whatever their width, and 1.0 matches 1; text never matches a number.
+
+    Returns
+    -------
+    Table
+        Without ``levels`` for a column, its levels are the distinct values of the data in declared order, else sorted;
+        declared levels that do not occur are kept.
+
+    Raises
+    ------
+    OptionError
+        A column is not in the data.
+    DataError
+        A column cannot be what it is wanted as, or changes its type; carries the column, the row and the remedy.
+    """
+    parts: dict[str, list[FloatArray]] = {name: [] for name in numbers}
+    encoded: dict[str, list[EncodedBatch]] = {name: [] for name in factors}
+    names = list(dict.fromkeys([*parts, *encoded]))
+    rows = 0
+    batches = source.batches(names or list(source.columns)[:1])
+    if not names and source.rows is not None:
+        return Table(source.rows, {}, {})
+    for batch in batches:
+        for name, chunks in parts.items():
+            if is_text(plain_type(batch.schema.field(name).type)):
+                raise _text_error(name, rows, chain([batch], batches))
+            chunks.append(to_float64(batch.column(name), name, rows))
+        for name, codes in encoded.items():
+            codes.append(encode_batch(batch.column(name), batch.schema.field(name), rows))
+        rows += batch.num_rows
+    given = levels or {}
+    return Table(
+        rows,
+        {name: np.concatenate(chunks) if chunks else np.empty(0) for name, chunks in parts.items()},
+        {name: merge(name, codes, given.get(name)) for name, codes in encoded.items()},
+    )
+
+
+def to_float64(values: pa.Array, column: str, row: int = 0) -> FloatArray:
+    """Numbers of any width, decimals and booleans as float64, null as NaN.
+
+    Parameters
+    ----------
+    values : pyarrow.Array, shape (rows,)
+    column : str
+        For messages.
+    row : int
+        Number of the first value's row, for messages.
+
+    Returns
+    -------
+    float64 array, shape (rows,)
+
+    Raises
+    ------
+    DataError
+        The column is no number.
+    """
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    dtype = values.type
+    if pa.types.is_boolean(dtype):
+        values = values.cast(pa.uint8())
+    elif pa.types.is_null(dtype):
+        return np.full(len(values), np.nan)
+    elif not (pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)):
+        raise _not_number(values, column, row)
+    found: FloatArray = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def check_finite(table: Table, names: Iterable[str]) -> None:
+    """Raise DataError at the first of the number columns ``names`` that holds an infinite value; NaN passes."""
+    for name in names:
+        infinite = np.isinf(table.numbers[name])
+        count = int(np.count_nonzero(infinite))
+        if count:
+            row = int(np.argmax(infinite))
+            raise DataError(
+                f"column {name!r} has {count} infinite value{'s' if count > 1 else ''}, the first in row {row}; "
+                "replace them by missing values or leave these rows out",
+                column=name,
+                row=row,
+                count=count,
+            )
+
+
+def _not_number(values: pa.Array, column: str, row: int) -> DataError:
+    valid = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    first = int(np.argmax(valid)) if valid.any() else 0
+    example = f" (row {row + first} holds {values[first].as_py()!r})" if valid.any() else ""
+    dtype = plain_type(values.type)
+    if pa.types.is_date(dtype) or pa.types.is_timestamp(dtype):
+        remedy = "convert it to a number such as the days since a date, or take it as a factor"
+    elif pa.types.is_dictionary(values.type):
+        remedy = "convert its values to numbers, or take it as a factor"
+    else:
+        remedy = "convert it to numbers"
+    text = f"column {column!r} is {describe(values.type)}{example}, but a number is needed; {remedy}"
+    return DataError(text, column=column, row=row + first)
+
+
+def _text_error(column: str, row: int, batches: Iterator[pa.RecordBatch]) -> DataError:
+    """The error for text where numbers are needed: shows the first value that is no numeral, else the first value."""
+    first: tuple[int, str] | None = None
+    for batch in batches:
+        values = batch.column(column)
+        if is_text(plain_type(values.type)):
+            values = values.cast(pa.large_string())
+            bad = pc.index(pc.match_substring_regex(values, _NUMERAL), False).as_py()
+            if bad >= 0:
+                return DataError(
+                    f"column {column!r} is text: row {row + bad} holds {values[bad].as_py()!r}, but a number is "
+                    "needed; correct that value and convert the column to numbers, or take it as a factor",
+                    column=column,
+                    row=row + bad,
+                )
+            start = pc.index(pc.is_valid(values), True).as_py()
+            if first is None and start >= 0:
+                first = row + start, values[start].as_py()
+        row += batch.num_rows
+    example = f" (row {first[0]} holds {first[1]!r})" if first else ""
+    return DataError(
+        f"column {column!r} is text{example}, but a number is needed; convert it to numbers, or take it as a factor",
+        column=column,
+        row=first[0] if first else None,
+    )

@@ -1,0 +1,88 @@
+"""Where rows come from: a source of Arrow batches whose columns are known beforehand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ranef.errors import DataError, OptionError, nearest
+from ranef.table.kinds import ColumnKind, kind_of
+
+BATCH_ROWS = 1 << 20
+
+# Says that the dictionary of a column is compression only: its order means nothing.
+STORAGE_ORDER = {b"ranef.levels": b"storage"}
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A table that is read batch by batch.
+
+    Attributes
+    ----------
+    columns : mapping of str to ColumnKind
+        Name to kind, in the order of the data.
+    rows : int or None
+        None where it is not known without reading.
+    library : {"pandas", "polars", "pyarrow", "dict"}
+        The library of the tables to give back to the caller.
+    read : callable
+        From names of columns to batches that hold at least these columns; ``batches`` is the way to use it.
+    """
+
+    columns: Mapping[str, ColumnKind]
+    rows: int | None
+    library: str
+    read: Callable[[list[str]], Iterator[pa.RecordBatch]]
+
+    def batches(self, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in order, with exactly ``columns`` in the order given; no other column is read.
+
+        A dictionary column carries its declared levels (see `level_order`).
+
+        Raises
+        ------
+        OptionError
+            A column is not in the data.
+        DataError
+            The rows cannot be read.
+        """
+        names = list(columns)
+        for name in names:
+            if name not in self.columns:
+                close = nearest(name, self.columns) or list(self.columns)[:5]
+                raise OptionError(f"no column {name!r} in the data; the nearest are {', '.join(map(repr, close))}")
+        # a generator of its own, so that a wrong name raises here and not at the first row
+        return (batch.select(names) for batch in self.read(names))
+
+
+def level_order(field: pa.Field) -> tuple[bool, bool]:
+    """Whether a column declares the order of its levels, and whether that order is a ranking (R's ``ordered``).
+
+    Arrow dictionary columns declare theirs: the order of the dictionary. Exceptions are dictionaries that only save
+    space: polars' Categorical and the text of CSV files. polars' Enum declares an order without ranking, like R's
+    ``factor(x, levels=...)``; pandas' categorical says itself whether it is ordered.
+    """
+    if not pa.types.is_dictionary(field.type):
+        return False, False
+    keys = field.metadata or {}
+    if keys.items() >= STORAGE_ORDER.items() or any(key.startswith(b"_PL_CATEGORICAL") for key in keys):
+        return False, False
+    return True, bool(field.type.ordered) and not any(key.startswith(b"_PL_ENUM") for key in keys)
+
+
+def check_names(names: Sequence[str], where: str = "the data") -> None:
+    """Raise DataError unless there are columns and all names differ."""
+    if not names:
+        raise DataError(f"{where} have no columns" if where == "the data" else f"{where} has no columns")
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{count} columns of {where} are named {name!r}; rename or drop all but one", column=name)
+
+
+def kinds(schema: pa.Schema) -> dict[str, ColumnKind]:
+    """Name to kind for every column of ``schema``."""
+    return {field.name: kind_of(field.type) for field in schema}
