@@ -1,9 +1,12 @@
 """Data to learn from and to test with: the literature's example tables, and simulation with a known truth."""
 
+from ranef.data.simulation import Simulated, Truth, simulate
 from ranef.data.tables import NAMES, cake, dyestuff, dyestuff2, insteval, load, pastes, penicillin, sleepstudy
 
 __all__ = [
     "NAMES",
+    "Simulated",
+    "Truth",
     "cake",
     "dyestuff",
     "dyestuff2",
@@ -11,5 +14,6 @@ __all__ = [
     "load",
     "pastes",
     "penicillin",
+    "simulate",
     "sleepstudy",
 ]
