@@ -110,20 +110,20 @@ def merge(name: str, batches: Sequence[EncodedBatch], levels: Levels | None = No
     DataError
         The column changes its type between batches, or has another one than ``levels``.
     """
-    filled = [batch for batch in batches if not pa.types.is_null(batch.distinct.type)]
-    dtype = _type_of_all(name, batches) if filled else pa.null()
-    values, code_of = _unique([batch.distinct for batch in filled], dtype)
+    # a batch without a value has no say: an all-missing text column is often stored as floats
+    filled = [batch for batch in batches if len(batch.distinct)] or list(batches[:1])
+    values, code_of = _unique([batch.distinct for batch in filled], _type_of_all(name, batches, filled))
     if levels is not None:
-        final = _look_up(name, values, levels, filled[0].dtype if filled else dtype)
+        final = _look_up(name, values, levels)
         found = levels
     elif filled and all(batch.declared for batch in filled):
         final = np.arange(len(values), dtype=np.int32)
         found = Levels(values, ordered=all(batch.ordered for batch in filled), declared=True)
     else:
-        order = pc.sort_indices(values) if len(values) else pa.array([], pa.uint64())
+        order = _order(values)
         final = np.empty(len(values), np.int32)
-        final[order.to_numpy()] = np.arange(len(values), dtype=np.int32)
-        found = Levels(values.take(order))
+        final[order] = np.arange(len(values), dtype=np.int32)
+        found = Levels(values.take(pa.array(order)))
     code_of = final[code_of]
     codes, start = [], 0
     for batch in batches:
@@ -157,42 +157,48 @@ def _without_missing(codes: CodeArray, distinct: pa.Array) -> tuple[CodeArray, p
     return code_of[codes], distinct.filter(valid)
 
 
-def _type_of_all(name: str, batches: Sequence[EncodedBatch]) -> pa.DataType:
-    dtype, row, first = None, 0, None
-    for batch in batches:
-        if not pa.types.is_null(batch.distinct.type):
-            first = first or batch
-            dtype = common_type([batch.distinct.type] if dtype is None else [dtype, batch.distinct.type])
-            if dtype is None:
-                raise DataError(
-                    f"column {name!r} is {describe(plain_type(first.dtype))} in its first rows and "
-                    f"{describe(plain_type(batch.dtype))} from row {row}; convert it to one type",
-                    column=name,
-                    row=row,
-                )
-        row += len(batch.codes)
-    return dtype
+def _type_of_all(name: str, batches: Sequence[EncodedBatch], filled: Sequence[EncodedBatch]) -> pa.DataType:
+    dtypes = [batch.distinct.type for batch in filled]
+    if all(pa.types.is_null(dtype) for dtype in dtypes):
+        return pa.null()
+    dtype = common_type(dtypes)
+    if dtype is not None:
+        return dtype
+    odd = next(batch for batch in filled if common_type([dtypes[0], batch.distinct.type]) is None)
+    row = sum(len(batch.codes) for batch in batches[: batches.index(odd)])
+    raise DataError(
+        f"column {name!r} is {describe(plain_type(filled[0].dtype))} in its first rows and "
+        f"{describe(plain_type(odd.dtype))} from row {row}; convert it to one type",
+        column=name,
+        row=row,
+    )
 
 
 def _unique(parts: Sequence[pa.Array], dtype: pa.DataType) -> tuple[pa.Array, CodeArray]:
     """The distinct values of all parts in order of appearance, and the code of every entry of every part."""
-    if not parts:
-        return pa.nulls(0), np.empty(0, np.int32)
-    together = pa.concat_arrays([part.cast(dtype, safe=False) for part in parts])
+    together = pa.concat_arrays([pa.array([], dtype), *(part.cast(dtype, safe=False) for part in parts)])
     if pa.types.is_floating(dtype):
         together = pc.add(together, pa.scalar(0.0, dtype))  # -0.0 becomes 0.0
     encoded = together.dictionary_encode()
     return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
 
 
-def _look_up(name: str, values: pa.Array, levels: Levels, dtype: pa.DataType) -> CodeArray:
+def _order(values: pa.Array) -> npt.NDArray[np.integer]:
+    """The places of the values in ascending order; shape (values,)."""
+    if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+        return np.argsort(values.to_numpy(zero_copy_only=False))
+    order: npt.NDArray[np.integer] = pc.sort_indices(values).to_numpy()
+    return order
+
+
+def _look_up(name: str, values: pa.Array, levels: Levels) -> CodeArray:
     if len(values) == 0 or len(levels) == 0:
         return np.full(len(values), UNKNOWN, np.int32)
     common = common_type([values.type, levels.values.type])
     if common is None:
         raise DataError(
             f"column {name!r} was {describe(levels.values.type)} when the model was fitted and is "
-            f"{describe(plain_type(dtype))} now; convert it back to {describe(levels.values.type)}",
+            f"{describe(values.type)} now; convert it back to {describe(levels.values.type)}",
             column=name,
         )
     found = pc.index_in(values.cast(common, safe=False), value_set=levels.values.cast(common, safe=False))

@@ -57,7 +57,7 @@ def describe(dtype: pa.DataType) -> str:
     if pt.is_date(dtype):
         return "date"
     if pt.is_timestamp(dtype):
-        return "date-time"
+        return "date-time" if dtype.tz is None else "date-time with a time zone"
     if pt.is_decimal(dtype):
         return "decimal"
     return family(dtype) or str(dtype)
