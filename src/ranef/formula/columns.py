@@ -61,18 +61,25 @@ def check_columns(formula: Formula, known: Collection[str]) -> None:
     Raises
     ------
     FormulaError
-        With carets under the first unknown column, and the names nearest to it or the names there are.
+        With carets under the first unknown column, the names nearest to it and, where they are few, all there are.
     """
     for name, span in variables(formula).items():
         if name in known:
             continue
-        close = nearest(name, known)
-        if close:
-            advice = f"Did you mean {' or '.join(f'`{one}`' for one in close)}?"
-        else:
-            listed = ", ".join(list(known)[:_FEW])
-            advice = f"The columns are {listed}{', ...' if len(known) > _FEW else ''}." if known else "There are none."
-        raise FormulaError(f"The data have no column `{name}`. {advice}", formula.text, span.start, span.end)
+        problem = " ".join([f"The data have no column `{name}`.", *_advice(name, known)])
+        raise FormulaError(problem, formula.text, span.start, span.end)
+
+
+def _advice(name: str, known: Collection[str]) -> Iterator[str]:
+    close = nearest(name, known)
+    if close:
+        yield f"Did you mean {' or '.join(f'`{one}`' for one in close)}?"
+    if not known:
+        yield "There are none."
+    elif len(known) <= _FEW:
+        yield f"The columns are {', '.join(known)}."
+    elif not close:
+        yield f"There are {len(known):,} columns, such as {', '.join(list(known)[:_FEW])}."
 
 
 def _expressions(formula: Formula) -> Iterator[Expression]:

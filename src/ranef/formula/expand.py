@@ -13,6 +13,7 @@ from ranef.errors import FormulaError
 from ranef.formula.columns import columns
 from ranef.formula.nodes import Binary, Call, Expression, LinearPart, Number, Span, Term, Text, Truth, Unary
 from ranef.formula.operations import STRUCTURES, resolve
+from ranef.formula.place import error_at
 from ranef.formula.write import label
 
 MOST_TERMS = 10_000
@@ -80,13 +81,14 @@ class Expansion:
                 self.intercept = self.adding == (node.value == 1.0)
                 return {}
             case Number():
-                raise self.error(
+                raise error_at(
                     "The only numbers that are terms are 1, the intercept, and 0, its absence; "
                     "a known part of the response is a column inside offset().",
+                    self.text,
                     node,
                 )
             case Text() | Truth():
-                raise self.error("A constant is not a term; name a column.", node)
+                raise error_at("A constant is not a term; name a column.", self.text, node)
             case Unary("+"):
                 return self.terms(node.operand)
             case Unary("-"):
@@ -96,7 +98,7 @@ class Expansion:
             case Binary() if node.operator in _PRODUCTS:
                 return self.expand_product(node)
             case Binary("|" | "||") if not node.brackets:
-                raise self.error("A random term stands in parentheses: `(x | group)`.", node)
+                raise error_at("A random term stands in parentheses: `(x | group)`.", self.text, node)
             case Binary("|" | "||"):
                 return self.stands_alone(node)
             case Call("offset"):
@@ -109,14 +111,16 @@ class Expansion:
     def stands_alone(self, node: Binary | Call) -> Terms:
         if self.product is not None:
             kind = "An offset" if isinstance(node, Call) and node.function == "offset" else "A random term"
-            raise self.error(f"{kind} cannot be part of `{self.product}`; join it to the others with `+`.", node)
+            raise error_at(
+                f"{kind} cannot be part of `{self.product}`; join it to the others with `+`.", self.text, node
+            )
         self.special(node, self.adding)
         return {}
 
     def variable(self, node: Expression) -> Terms:
         variable = resolve(node, self.text)
         if next(columns(variable), None) is None:
-            raise self.error(f"`{label(variable)}` names no column.", node)
+            raise error_at(f"`{label(variable)}` names no column.", self.text, node)
         number = self.numbers.setdefault(variable, len(self.numbers))
         return {1 << number: node.span}
 
@@ -131,7 +135,8 @@ class Expansion:
                 case ":":
                     terms = self.pairs(left, right, node)
                 case "*":
-                    terms = left | {term: span for term, span in right.items() if term not in left}
+                    terms = dict(left)
+                    _add(terms, right)
                     _add(terms, self.pairs(left, right, node))
                 case "/":
                     terms = dict(left)
@@ -139,12 +144,13 @@ class Expansion:
                 case _:
                     terms = self.pairs(left, _all(right), node)
         self.product = outer
-        return terms
+        return self.limited(terms, node)
 
     def factor(self, node: Expression, operator: str) -> Terms:
         if isinstance(node, Number):
-            raise self.error(
+            raise error_at(
                 f"A number cannot be part of `{operator}` between terms; arithmetic stands inside I(), as I(x/2).",
+                self.text,
                 node,
             )
         return self.terms(node)
@@ -154,8 +160,9 @@ class Expansion:
             case Number(value) if value >= 1 and value == int(value):
                 times = int(value)
             case _:
-                raise self.error(
+                raise error_at(
                     "The power of a sum of terms is a positive whole number; write a power of a column as I(x^2).",
+                    self.text,
                     node.right,
                 )
         terms = base
@@ -168,16 +175,20 @@ class Expansion:
     def pairs(self, left: Terms, right: Terms, node: Binary) -> Terms:
         """Every term of ``left`` with every term of ``right``."""
         terms: Terms = {}
-        if len(left) * len(right) <= _MOST_PRODUCTS:
-            for one, here in left.items():
-                for other, there in right.items():
-                    terms.setdefault(one | other, Span(min(here.start, there.start), max(here.end, there.end)))
-        if len(left) * len(right) > _MOST_PRODUCTS or len(terms) > MOST_TERMS:
-            raise self.error(f"This expands to more than {MOST_TERMS:,} terms; write out those you mean.", node)
+        if len(left) * len(right) > _MOST_PRODUCTS:
+            raise self.too_many(node)
+        for one, here in left.items():
+            for other, there in right.items():
+                terms.setdefault(one | other, Span(min(here.start, there.start), max(here.end, there.end)))
+        return self.limited(terms, node)
+
+    def limited(self, terms: Terms, node: Binary) -> Terms:
+        if len(terms) > MOST_TERMS:
+            raise self.too_many(node)
         return terms
 
-    def error(self, problem: str, at: Expression) -> FormulaError:
-        return FormulaError(problem, self.text, at.span.start, at.span.end)
+    def too_many(self, node: Binary) -> FormulaError:
+        return error_at(f"This expands to more than {MOST_TERMS:,} terms; write out those you mean.", self.text, node)
 
 
 def _add(terms: Terms, more: Terms) -> None:

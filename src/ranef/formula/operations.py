@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ranef.errors import FormulaError, nearest
+from ranef.errors import nearest
 from ranef.formula.nodes import Binary, Call, Covariance, Expression, Name, Number, Text, Truth, Unary
+from ranef.formula.place import error_at
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def resolve(expression: Expression, text: str) -> Expression:
             return replace(expression, operand=resolve(expression.operand, text))
         case Binary():
             if expression.operator not in _ARITHMETIC:
-                raise _error(_not_arithmetic(expression.operator), text, expression)
+                raise error_at(_not_arithmetic(expression.operator), text, expression)
             return replace(expression, left=resolve(expression.left, text), right=resolve(expression.right, text))
         case Call():
             return _call(expression, text)
@@ -98,20 +99,20 @@ def resolve(expression: Expression, text: str) -> Expression:
 def _call(call: Call, text: str) -> Call:
     operation = OPERATIONS.get(call.function)
     if operation is None:
-        raise _error(_unknown(call), text, call)
+        raise error_at(_unknown(call), text, call)
     if not call.arguments:
         hint = "; the column comes first, without a name" if call.keywords else ""
-        raise _error(f"{call.function}() needs a column{hint}.", text, call)
+        raise error_at(f"{call.function}() needs a column{hint}.", text, call)
     if len(call.arguments) > 1 + len(operation.options):
-        raise _error(_too_many(call.function, operation), text, call.arguments[1 + len(operation.options)])
+        raise error_at(_too_many(call.function, operation), text, call.arguments[1 + len(operation.options)])
     given = set(operation.options[: len(call.arguments) - 1])
     allowed = operation.options + operation.keywords
     for keyword, value in call.keywords:
         if keyword not in allowed:
             known = f"its options are {', '.join(allowed)}" if allowed else "it has none"
-            raise _error(f"{call.function}() has no option `{keyword}`; {known}.", text, value)
+            raise error_at(f"{call.function}() has no option `{keyword}`; {known}.", text, value)
         if keyword in given:
-            raise _error(f"The option `{keyword}` of {call.function}() is given twice.", text, value)
+            raise error_at(f"The option `{keyword}` of {call.function}() is given twice.", text, value)
         given.add(keyword)
     column, *options = call.arguments
     return replace(
@@ -139,7 +140,7 @@ def _option(function: str, name: str, value: Expression, text: str) -> Expressio
         case Call("c", arguments, ()) if arguments:
             return replace(value, arguments=tuple(_option(function, name, one, text) for one in arguments))
         case _:
-            raise _error(
+            raise error_at(
                 f"`{name}` of {function}() must be a constant: a number, a text, TRUE or FALSE, or c(...) of them.",
                 text,
                 value,
@@ -153,13 +154,13 @@ def _contrast(value: Expression, text: str) -> Expression:
         case _:
             kind = ""
     if kind not in CONTRASTS:
-        raise _error(
+        raise error_at(
             f'The contrasts of C() are {", ".join(CONTRASTS)}; write C(x, "sum") or C(x, treatment("b")).', text, value
         )
     if not isinstance(value, Call):
         return value
     if len(value.arguments) + len(value.keywords) > 1 or any(name != "base" for name, _ in value.keywords):
-        raise _error(f'{value.function}() takes the base level only, as {value.function}("b").', text, value)
+        raise error_at(f'{value.function}() takes the base level only, as {value.function}("b").', text, value)
     return replace(
         value,
         arguments=tuple(_option(value.function, "base", one, text) for one in value.arguments),
@@ -207,7 +208,3 @@ def _not_arithmetic(operator: str) -> str:
             return "`:` makes interactions between terms, not numbers; inside a call write a product with `*`."
         case _:
             return "`%in%` is nesting between terms; inside a call compare with `==` and join with `|`."
-
-
-def _error(problem: str, text: str, at: Expression) -> FormulaError:
-    return FormulaError(problem, text, at.span.start, at.span.end)

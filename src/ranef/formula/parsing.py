@@ -16,6 +16,7 @@ from ranef.formula.nodes import (
     Response,
 )
 from ranef.formula.operations import resolve
+from ranef.formula.place import error_at
 from ranef.formula.random import random_terms
 from ranef.formula.write import label
 
@@ -69,31 +70,32 @@ def _response(node: Expression, text: str) -> Response:
         case Call("cbind", (successes, failures), ()):
             expressions = (resolve(successes, text), resolve(failures, text))
         case Call("cbind"):
-            raise _error("The left side cbind() has two parts: cbind(successes, failures).", text, node)
+            raise error_at("The left side cbind() has two parts: cbind(successes, failures).", text, node)
         case Call("offset"):
-            raise _error("offset() belongs to the right side.", text, node)
+            raise error_at("offset() belongs to the right side.", text, node)
         case Binary("|" | "||"):
-            raise _error("A random term belongs to the right side.", text, node)
+            raise error_at("A random term belongs to the right side.", text, node)
         case _:
             expressions = (resolve(node, text),)
     for expression in expressions:
         if next(columns(expression), None) is None:
-            raise _error(f"The response `{label(expression)}` names no column.", text, expression)
+            raise error_at(f"The response `{label(expression)}` names no column.", text, expression)
     return Response(expressions, node.span)
 
 
 def _refuse_response(fixed: LinearPart, known: tuple[Expression, ...], text: str) -> None:
     for term in fixed.terms:
         if term.factors == known:
-            raise _error(f"The response `{label(known[0])}` is also a term of the right side.", text, term.factors[0])
+            problem = f"The response `{label(known[0])}` is also a term of the right side."
+            raise FormulaError(problem, text, term.span.start, term.span.end)
 
 
 def _change_offsets(offsets: dict[Expression, None], node: Call, adding: bool, text: str) -> None:
     if len(node.arguments) != 1 or node.keywords:
-        raise _error("offset() takes one column or one expression of columns.", text, node)
+        raise error_at("offset() takes one column or one expression of columns.", text, node)
     offset = resolve(node.arguments[0], text)
     if next(columns(offset), None) is None:
-        raise _error("This offset names no column.", text, node)
+        raise error_at("This offset names no column.", text, node)
     if adding:
         offsets.setdefault(offset)
     else:
@@ -108,8 +110,4 @@ def _change_random(random: dict[RandomTerm, None], node: Binary | Call, adding: 
             del random[term]
         else:
             there = f"there are {', '.join(one.text for one in random)}" if random else "there is none"
-            raise _error(f"No random term {term.text} stands before this; {there}.", text, node)
-
-
-def _error(problem: str, text: str, at: Expression) -> FormulaError:
-    return FormulaError(problem, text, at.span.start, at.span.end)
+            raise error_at(f"No random term {term.text} stands before this; {there}.", text, node)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from ranef.errors import FormulaError
 from ranef.formula.expand import Expansion
 from ranef.formula.nodes import Binary, Call, Covariance, Expression, LinearPart, Name, RandomTerm
 from ranef.formula.operations import STRUCTURES
+from ranef.formula.place import error_at
 from ranef.formula.write import random_text
 
 Group: TypeAlias = tuple[Name, ...]
+
+_MOST_GROUPS = 100
 
 
 def random_terms(node: Binary | Call, text: str) -> tuple[RandomTerm, ...]:
@@ -34,13 +36,13 @@ def random_terms(node: Binary | Call, text: str) -> tuple[RandomTerm, ...]:
     def nested(inner: Binary | Call, _adding: bool) -> None:
         offset = isinstance(inner, Call) and inner.function == "offset"
         what = "An offset" if offset else "A second bar"
-        raise _error(f"{what} cannot stand inside a random term; write it beside: `(x | g) + ...`.", text, inner)
+        raise error_at(f"{what} cannot stand inside a random term; write it beside: `(x | g) + ...`.", text, inner)
 
     if isinstance(bar.left, Binary) and bar.left.operator in ("|", "||"):
         nested(bar.left, True)
     effects = Expansion(text, (), nested).part(bar.left)
     if not effects.intercept and not effects.terms:
-        raise _error("Nothing varies between the levels of the group; write `(1 | group)`.", text, bar)
+        raise error_at("Nothing varies between the levels of the group; write `(1 | group)`.", text, bar)
     pieces = _pieces(effects) if bar.operator == "||" else (effects,)
     return tuple(
         RandomTerm(piece, group, covariance, random_text(piece, group, covariance), node.span)
@@ -56,9 +58,9 @@ def _bar(node: Binary | Call, text: str) -> tuple[Binary, Covariance]:
         case Call(function, (Binary("|") as bar,), ()):
             return bar, STRUCTURES[function]
         case Call(function, (Binary("||"),), ()):
-            raise _error(f"`||` and {function}() both choose a structure; keep one of them.", text, node)
+            raise error_at(f"`||` and {function}() both choose a structure; keep one of them.", text, node)
         case _:
-            raise _error(f"{node.function}() holds one random term, as {node.function}(x | g).", text, node)
+            raise error_at(f"{node.function}() holds one random term, as {node.function}(x | g).", text, node)
 
 
 def _pieces(effects: LinearPart) -> tuple[LinearPart, ...]:
@@ -69,33 +71,35 @@ def _pieces(effects: LinearPart) -> tuple[LinearPart, ...]:
 
 def _groups(node: Expression, text: str) -> tuple[Group, ...]:
     """The grouping factors right of a bar, each a product of columns."""
-    match node:
-        case Name():
-            return ((node,),)
-        case Binary("+"):
-            return _distinct(_groups(node.left, text) + _groups(node.right, text))
-        case Binary(":"):
-            return _products(_groups(node.left, text), _groups(node.right, text))
-        case Binary("*"):
-            left, right = _groups(node.left, text), _groups(node.right, text)
-            return _distinct(left + right + _products(left, right))
-        case Binary("/"):
-            outer, inner = _groups(node.left, text), _groups(node.right, text)
-            every = _product(*outer)
-            return _distinct(tuple(_product(one, every) for one in inner) + outer)
-        case Binary("|" | "||"):
-            raise _error("A second bar cannot stand inside a random term; write two terms.", text, node)
+    if isinstance(node, Name):
+        return ((node,),)
+    if isinstance(node, Binary) and node.operator in ("|", "||"):
+        raise error_at("A second bar cannot stand inside a random term; write two terms.", text, node)
+    if not isinstance(node, Binary) or node.operator not in ("+", ":", "*", "/"):
+        raise error_at(
+            "A grouping factor is a column, or columns joined by `:`, `/`, `*` or `+`; "
+            "for anything else add a column to the table and name it here.",
+            text,
+            node,
+        )
+    left, right = _groups(node.left, text), _groups(node.right, text)
+    match node.operator:
+        case "+":
+            groups = left + right
+        case ":":
+            groups = _products(left, right)
+        case "*":
+            groups = left + right + _products(left, right)
         case _:
-            raise _error(
-                "A grouping factor is a column, or columns joined by `:`, `/`, `*` or `+`; "
-                "for anything else add a column to the table and name it here.",
-                text,
-                node,
-            )
+            groups = _products(right, (_product(*left),)) + left
+    groups = _distinct(groups)
+    if len(groups) > _MOST_GROUPS:
+        raise error_at(f"These are more than {_MOST_GROUPS} grouping factors; write out those you mean.", text, node)
+    return groups
 
 
 def _products(left: tuple[Group, ...], right: tuple[Group, ...]) -> tuple[Group, ...]:
-    return _distinct(tuple(_product(one, other) for one in left for other in right))
+    return tuple(_product(one, other) for one in left for other in right)
 
 
 def _product(*groups: Group) -> Group:
@@ -104,8 +108,7 @@ def _product(*groups: Group) -> Group:
 
 def _distinct(groups: tuple[Group, ...]) -> tuple[Group, ...]:
     """Without repeats; ``a:b`` and ``b:a`` are one grouping factor."""
-    return tuple({frozenset(group): group for group in reversed(groups)}.values())[::-1]
-
-
-def _error(problem: str, text: str, at: Expression) -> FormulaError:
-    return FormulaError(problem, text, at.span.start, at.span.end)
+    found: dict[frozenset[Name], Group] = {}
+    for group in groups:
+        found.setdefault(frozenset(group), group)
+    return tuple(found.values())

@@ -24,9 +24,17 @@ from ranef.formula.operations import STRUCTURES
 from ranef.formula.tokens import NAME
 
 _TIGHT = frozenset({"/", "^", ":", "%%", "%/%"})
-_RESERVED = frozenset(
-    "TRUE FALSE NULL NA NaN Inf if else for while repeat function break next in .".split()  # R's, and the old formula
-)
+_RESERVED = {"TRUE", "FALSE", "NULL", "NA", "NaN", "Inf", "."} | {
+    "if",
+    "else",
+    "for",
+    "while",
+    "repeat",
+    "function",
+    "break",
+    "next",
+    "in",
+}
 _ESCAPED = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
