@@ -32,7 +32,7 @@ def factor(data: Any, levels: Levels | None = None, column: str = "g") -> Factor
 
 def chunks(*parts: Any) -> pa.RecordBatchReader:
     """A stream whose batches may differ in their dictionaries."""
-    batches = [pa.record_batch({"g": part}) for part in parts]
+    batches = [pa.RecordBatch.from_arrays([part], names=["g"]) for part in parts]
     return pa.RecordBatchReader.from_batches(batches[0].schema, batches)
 
 

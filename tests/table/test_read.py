@@ -35,6 +35,7 @@ def numbers(data: Any, column: str = "x") -> np.ndarray[Any, Any]:
         pd.Series([1, None, 0]),
         pd.Series([1, None, 0], dtype="Int32"),
         pd.Series([True, None, False], dtype=object),
+        pd.Series([1, np.nan, 0], dtype=pd.SparseDtype(float)),
         pl.Series([1, None, 0]),
         np.ma.masked_array([1.0, 5.0, 0.0], [False, True, False]),
         [1, None, 0],
@@ -83,7 +84,7 @@ def test_what_is_no_number(values: Any, message: str, row: int | None) -> None:
 
 
 def test_the_offending_text_is_found_in_a_later_batch(tmp_path: Path) -> None:
-    batches = [pa.record_batch({"x": part}) for part in (["1", "2"], ["3"], ["4", "five"])]
+    batches = [pa.RecordBatch.from_arrays([pa.array(part)], names=["x"]) for part in (["1", "2"], ["3"], ["4", "five"])]
     with pytest.raises(DataError, match="row 4 holds 'five'"):
         numbers(pa.RecordBatchReader.from_batches(batches[0].schema, batches))
     (tmp_path / "x.csv").write_text("x\n1\n2\nthree\n")

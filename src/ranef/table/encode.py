@@ -55,8 +55,6 @@ def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> EncodedBatc
     DataError
         The type cannot be a factor (lists, structures, bytes).
     """
-    if isinstance(values, pa.ExtensionArray):
-        values = values.storage
     dtype = values.type
     if pa.types.is_null(dtype):
         return EncodedBatch(np.full(len(values), MISSING, np.int32), pa.nulls(0), False, False, field.type)
@@ -141,8 +139,7 @@ def decode(factor: Factor) -> pa.Array:
 
 def _parts(encoded: pa.DictionaryArray) -> tuple[CodeArray, pa.Array]:
     codes = encoded.indices.cast(pa.int32()).fill_null(MISSING).to_numpy(zero_copy_only=False)
-    values = encoded.dictionary
-    return codes, values.storage if isinstance(values, pa.ExtensionArray) else values
+    return codes, encoded.dictionary
 
 
 def _without_missing(codes: CodeArray, distinct: pa.Array) -> tuple[CodeArray, pa.Array]:

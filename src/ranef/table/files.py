@@ -63,6 +63,8 @@ def preferred_library() -> str:
 
 def _expand(path: str | os.PathLike[str]) -> list[Path]:
     text = os.path.expanduser(os.fspath(path))
+    if not text:
+        raise OptionError("data: the path is empty")
     found = Path(text)
     if found.is_dir():
         files = sorted(file for file in found.rglob("*.parquet") if file.is_file())
@@ -112,7 +114,7 @@ def _check_same(first: list[str], first_file: Path, names: list[str], file: Path
 
 
 def _is_partitioned(path: Path) -> bool:
-    return path.is_dir() and any("=" in folder.name for folder in path.iterdir() if folder.is_dir())
+    return bool(path.name) and path.is_dir() and any("=" in folder.name for folder in path.iterdir() if folder.is_dir())
 
 
 def _open_partitioned(path: Path) -> Source:

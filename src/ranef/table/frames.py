@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ranef.errors import DataError
 from ranef.table.kinds import ColumnKind, family, kind_of
-from ranef.table.source import BATCH_ROWS, Source, check_names, kinds
+from ranef.table.source import BATCH_ROWS, STORAGE_ORDER, Source, check_names, kinds
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -23,18 +23,12 @@ def open_frame(data: Any) -> Source | None:
     """A source from a data frame that narwhals knows; None if ``data`` is none."""
     import narwhals as nw
 
-    try:
-        frame = nw.from_native(data, pass_through=True)
-        if not isinstance(frame, nw.DataFrame | nw.LazyFrame):
-            return None
-        if isinstance(frame, nw.LazyFrame):
-            return _open_lazy(frame)
-        if frame.implementation.is_pandas_like():
-            return _open_pandas(data)
-        return _open_eager(frame)
-    except nw.exceptions.DuplicateError:
+    if hasattr(data, "iloc") and hasattr(data, "columns"):  # pandas allows duplicates, narwhals does not
         check_names([str(name) for name in data.columns])
-        raise
+    frame = nw.from_native(data, pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        return _open_lazy(frame)
+    return _open_collected(frame) if isinstance(frame, nw.DataFrame) else None
 
 
 def open_columns(columns: Mapping[Any, Any]) -> Source:
@@ -62,17 +56,16 @@ def open_columns(columns: Mapping[Any, Any]) -> Source:
 
 def _open_lazy(frame: nw.LazyFrame[Any]) -> Source:
     check_names(frame.collect_schema().names())
-    empty = _open_collected(frame.head(0))
+    empty = _open_collected(frame.head(0).collect())
 
     def read(names: list[str]) -> Iterator[pa.RecordBatch]:
-        return _open_collected(frame.select(names)).batches(names)
+        return _open_collected(frame.select(names).collect()).batches(names)
 
     return Source(empty.columns, None, empty.library, read)
 
 
-def _open_collected(frame: nw.LazyFrame[Any]) -> Source:
-    collected = frame.collect()
-    return _open_pandas(collected.to_native()) if collected.implementation.is_pandas_like() else _open_eager(collected)
+def _open_collected(frame: nw.DataFrame[Any]) -> Source:
+    return _open_pandas(frame.to_native()) if frame.implementation.is_pandas_like() else _open_eager(frame)
 
 
 def _open_eager(frame: nw.DataFrame[Any]) -> Source:
@@ -82,14 +75,14 @@ def _open_eager(frame: nw.DataFrame[Any]) -> Source:
 
     def kind(name: str) -> ColumnKind:
         try:
-            return kind_of(empty.select(name).to_arrow().schema.field(0).type)
+            return kind_of(_frame_to_arrow(empty.select(name)).schema.field(0).type)
         except _UNCONVERTIBLE:
             return "other"
 
     def read(names: list[str]) -> Iterator[pa.RecordBatch]:
         chosen = frame.select(names)
         for start in range(0, max(len(frame), 1), BATCH_ROWS):
-            yield from chosen[start : start + BATCH_ROWS].to_arrow().to_batches()
+            yield from _frame_to_arrow(chosen[start : start + BATCH_ROWS]).to_batches()
 
     library = "polars" if frame.implementation.is_polars() else "pyarrow"
     return Source({name: kind(name) for name in names}, len(frame), library, read)
@@ -121,9 +114,24 @@ def _open_pandas(frame: Any) -> Source:
     return Source({name: kind(name) for name in names}, len(frame), "pandas", read)
 
 
+def _frame_to_arrow(frame: nw.DataFrame[Any]) -> pa.Table:
+    import narwhals as nw
+
+    table = frame.to_arrow()
+    if not frame.implementation.is_polars():
+        return table
+    # the dictionary of polars' Categorical says nothing of an order
+    storage = {name for name, dtype in frame.schema.items() if dtype == nw.Categorical}
+    return table.cast(
+        pa.schema([field.with_metadata(STORAGE_ORDER) if field.name in storage else field for field in table.schema])
+    )
+
+
 def _series_to_arrow(series: Any) -> pa.Array:
     import narwhals as nw
 
+    if str(series.dtype).startswith("Sparse"):
+        series = series.sparse.to_dense()
     if str(series.dtype) != "category":
         return nw.from_native(series, series_only=True).to_arrow()
     codes = np.asarray(series.cat.codes)
@@ -143,7 +151,7 @@ def _column(name: str, values: Any) -> tuple[pa.Field, pa.Array]:
         if getattr(values, "ndim", 1) == 1 and nw.dependencies.is_into_series(values):
             series = nw.from_native(values, series_only=True)
             if not series.implementation.is_pandas_like():
-                table = series.to_frame().to_arrow()
+                table = _frame_to_arrow(series.to_frame())
                 return table.schema.field(0).with_name(name), table.column(0)
             array = _series_to_arrow(values)
         else:
@@ -156,7 +164,7 @@ def _column(name: str, values: Any) -> tuple[pa.Field, pa.Array]:
 
 
 def _array_to_arrow(name: str, values: Any) -> pa.Array:
-    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+    if isinstance(values, str | bytes) or not (hasattr(values, "__len__") and hasattr(values, "__getitem__")):
         raise DataError(
             f"column {name!r} is {type(values).__name__}; a column must be an array, list or series", column=name
         )

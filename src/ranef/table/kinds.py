@@ -17,10 +17,8 @@ def is_text(dtype: pa.DataType) -> bool:
 
 
 def plain_type(dtype: pa.DataType) -> pa.DataType:
-    """``dtype`` without its dictionary or extension wrapping."""
-    if pt.is_dictionary(dtype):
-        return plain_type(dtype.value_type)
-    return plain_type(dtype.storage_type) if isinstance(dtype, pa.BaseExtensionType) else dtype
+    """``dtype``, or that of its values where it is a dictionary."""
+    return dtype.value_type if pt.is_dictionary(dtype) else dtype
 
 
 def kind_of(dtype: pa.DataType) -> ColumnKind:

@@ -54,10 +54,10 @@ def read_table(
     parts: dict[str, list[FloatArray]] = {name: [] for name in numbers}
     encoded: dict[str, list[EncodedBatch]] = {name: [] for name in factors}
     names = list(dict.fromkeys([*parts, *encoded]))
-    rows = 0
-    batches = source.batches(names or list(source.columns)[:1])
     if not names and source.rows is not None:
         return Table(source.rows, {}, {})
+    rows = 0
+    batches = source.batches(names or list(source.columns)[:1])  # the rows are counted even if no column is wanted
     for batch in batches:
         for name, chunks in parts.items():
             if is_text(plain_type(batch.schema.field(name).type)):
@@ -94,8 +94,6 @@ def to_float64(values: pa.Array, column: str, row: int = 0) -> FloatArray:
     DataError
         The column is no number.
     """
-    if isinstance(values, pa.ExtensionArray):
-        values = values.storage
     dtype = values.type
     if pa.types.is_boolean(dtype):
         values = values.cast(pa.uint8())
@@ -126,7 +124,7 @@ def check_finite(table: Table, names: Iterable[str]) -> None:
 def _not_number(values: pa.Array, column: str, row: int) -> DataError:
     valid = pc.is_valid(values).to_numpy(zero_copy_only=False)
     first = int(np.argmax(valid)) if valid.any() else 0
-    example = f" (row {row + first} holds {values[first].as_py()!r})" if valid.any() else ""
+    example = f" (row {row + first} holds {values[first]})" if valid.any() else ""
     dtype = plain_type(values.type)
     if pa.types.is_date(dtype) or pa.types.is_timestamp(dtype):
         remedy = "convert it to a number such as the days since a date, or take it as a factor"
