@@ -1,0 +1,236 @@
+"""The fitted model: everything that printing, predicting and testing need, and none of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ranef.design.spec import DesignSpec
+from ranef.table import Combination, Levels
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Iteration(msgspec.Struct, frozen=True):
+    """One evaluation of the search: criterion, predicted further decrease, whether it was accepted, seconds so far."""
+
+    iteration: int
+    deviance: float
+    decrement: float
+    accepted: bool
+    seconds: float
+
+
+class VarianceRow(msgspec.Struct, frozen=True):
+    """One row of the table of variances, in the columns of lme4's ``as.data.frame(VarCorr(fit))``.
+
+    Attributes
+    ----------
+    grp : str
+        Grouping factor; ``g``, ``g.1``, ... for several terms on one factor; ``Residual`` last.
+    var1, var2 : str or None
+        Coefficients; ``var2`` is None for a variance.
+    vcov, sdcor : float
+        Variance and standard deviation, or covariance and correlation.
+    se : float
+        Standard error of ``vcov``; NaN at the boundary.
+    mcse : float
+        Monte-Carlo standard error of ``vcov``: 0 on the exact path.
+    """
+
+    grp: str
+    var1: str | None
+    var2: str | None
+    vcov: float
+    sdcor: float
+    se: float
+    mcse: float
+
+
+class FitInfo(msgspec.Struct, frozen=True):
+    """How the fit went.
+
+    Attributes
+    ----------
+    method : {"reml", "ml"}
+    nobs : int
+    dropped : int
+        Rows left out; ``dropped_missing`` counts them by column, ``dropped_zero_weight`` those of weight zero.
+    aliased : tuple of str
+        Columns of the fixed part that others determine; they are not estimated.
+    df : int
+        Parameters: fixed effects, covariance parameters and residual variance.
+    sigma : float
+        Residual standard deviation, response units.
+    deviance : float
+        -2 log-likelihood, or the REML criterion.
+    information : {"observed", "average"}
+        What the standard errors of the variances and the degrees of freedom come from.
+    gradient : float
+        Largest entry of the gradient of the deviance, in standard errors of its parameter.
+    fixed_variance, random_variance : float
+        Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
+    """
+
+    family: str
+    link: str
+    method: str
+    nobs: int
+    dropped: int
+    dropped_missing: dict[str, int]
+    dropped_zero_weight: int
+    aliased: tuple[str, ...]
+    df: int
+    sigma: float
+    deviance: float
+    converged: bool
+    singular: bool
+    solver: str
+    iterations: int
+    seconds: float
+    information: str
+    gradient: float
+    fixed_variance: float
+    random_variance: float
+    history: tuple[Iteration, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupModel:
+    """What was learned about one grouping factor.
+
+    Attributes
+    ----------
+    levels : Levels
+        In the order of the arrays' first axis.
+    combination : Combination or None
+        For a product of columns.
+    covariance : float64 array, shape (k, k)
+        Among the coefficients of one level, response units squared over the covariates' units.
+    modes : float64 array, shape (levels, k)
+        Conditional modes.
+    conditional : float64 array, shape (levels, k, k)
+        Their covariance given the parameters and the fixed effects, as lme4 reports it.
+    sensitivity : float64 array, shape (levels, k, p)
+        How the modes fall as the fixed effects rise: ``modes = constant - sensitivity @ beta``. With it,
+        ``conditional + sensitivity @ vcov @ sensitivity'`` includes the fixed effects' uncertainty.
+    """
+
+    levels: Levels
+    combination: Combination | None
+    covariance: FloatArray
+    modes: FloatArray
+    conditional: FloatArray
+    sensitivity: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorStage:
+    """One eliminated factor's part of the posterior; a chain of these ends in the dense part.
+
+    Given everything that is eliminated later, the coefficients of a level are ``-(pull @ those)`` plus an independent
+    part of covariance ``own``.
+
+    Attributes
+    ----------
+    group : int
+    position : int64 array, shape (levels,)
+        Where each of the group's levels is in the arrays below.
+    own : float64 array, shape (levels, k, k)
+    offsets : int64 array, shape (levels + 1,); columns : int32 array; pull : float64 array
+        A level meets the dense columns ``columns[offsets[g]:offsets[g + 1]]``; its ``pull`` on them, shape (k, m),
+        begins at ``k * offsets[g]``.
+    parents : tuple of int32 array, shape (levels,)
+        For each later stage, in order, the place there of the level that holds each level; all are nested.
+    pull_up : float64 array, shape (levels, k, coefficients of those stages)
+    """
+
+    group: int
+    position: npt.NDArray[np.int64]
+    own: FloatArray
+    offsets: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int32]
+    pull: FloatArray
+    parents: tuple[npt.NDArray[np.int32], ...]
+    pull_up: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Joint covariance of all coefficients, fixed and random, given the covariance parameters.
+
+    In the coordinates of the solver: a row with fixed effects ``x`` and covariates ``z`` enters as ``x @ x_back`` and
+    ``z @ z_back``, and variances are multiplied by ``scale``.
+
+    Attributes
+    ----------
+    scale : float
+        Response units squared.
+    x_back : float64 array, shape (p, p)
+    z_back : tuple of float64 arrays (k, k), one for each group
+    stages : tuple of PosteriorStage
+        In the order of elimination.
+    kept : tuple of int
+        Groups in the dense part: level by level, coefficient by coefficient.
+    kept_start : tuple of int
+        First dense column of each; ``fixed_start`` is that of the fixed effects. The last column is the response's.
+    dense : float64 array, shape (columns, columns)
+    """
+
+    scale: float
+    x_back: FloatArray
+    z_back: tuple[FloatArray, ...]
+    stages: tuple[PosteriorStage, ...]
+    kept: tuple[int, ...]
+    kept_start: tuple[int, ...]
+    fixed_start: int
+    dense: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A fitted model.
+
+    Attributes
+    ----------
+    spec : DesignSpec
+    info : FitInfo
+    fixed_columns : tuple of int
+        Columns of ``spec.fixed`` that are estimated.
+    beta : float64 array, shape (p,)
+    vcov : float64 array, shape (p, p)
+    varcorr : tuple of VarianceRow
+    groups : tuple of GroupModel
+        One for each of ``spec.groups``.
+    column_levels : mapping of str to Levels
+        Levels of every column read as a factor.
+    parameter_vcov : float64 array, shape (m, m)
+        Covariance of the covariance parameters (relative factors, log residual variance), zero for those at the
+        boundary.
+    vcov_gradient : float64 array, shape (m, p, p)
+        Derivatives of ``vcov`` by them (Satterthwaite).
+    posterior : Posterior or None
+        None if the model was saved without it: intervals of predictions then cannot be had.
+    """
+
+    spec: DesignSpec
+    info: FitInfo
+    fixed_columns: tuple[int, ...]
+    beta: FloatArray
+    vcov: FloatArray
+    varcorr: tuple[VarianceRow, ...]
+    groups: tuple[GroupModel, ...]
+    column_levels: Mapping[str, Levels]
+    parameter_vcov: FloatArray
+    vcov_gradient: FloatArray
+    posterior: Posterior | None
+
+    @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """Names of the estimated fixed effects."""
+        return tuple(self.spec.fixed.names[j] for j in self.fixed_columns)

@@ -1,0 +1,350 @@
+"""Formula and table to a design: response, fixed part, grouping factors with their covariates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.design.columns import columns_of, evaluate
+from ranef.design.learn import learn_expression
+from ranef.design.matrix import learn, model_matrix
+from ranef.design.roles import ColumnKind, Roles, needed
+from ranef.design.spec import DesignSpec, GroupSpec, TermSpec
+from ranef.errors import DataError, FormulaError, OptionError
+from ranef.formula import check_columns, formula_text, label
+from ranef.formula.nodes import Expression, Formula, Name, RandomTerm
+from ranef.table import (
+    Combination,
+    Factor,
+    Levels,
+    Source,
+    Table,
+    check_finite,
+    complete_rows,
+    interaction,
+    read_table,
+    used,
+)
+
+FloatArray = npt.NDArray[np.float64]
+CodeArray = npt.NDArray[np.int32]
+Missing = Literal["drop", "raise"]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Rows that take no part in the fit.
+
+    Attributes
+    ----------
+    rows : int
+    missing : mapping of str to int
+        Rows by column that lacks a value there; a row may count for several columns.
+    zero_weight : int
+    """
+
+    rows: int = 0
+    missing: Mapping[str, int] = ()  # type: ignore[assignment]
+    zero_weight: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A grouping factor on the fit's rows.
+
+    Attributes
+    ----------
+    codes : int32 array, shape (rows,)
+    levels : Levels
+        Those that occur, in order.
+    combination : Combination or None
+        For a product of columns, which of their levels make up each level.
+    covariates : float64 array, shape (rows, coefficients)
+    """
+
+    codes: CodeArray
+    levels: Levels
+    combination: Combination | None
+    covariates: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A compiled formula and what it computes on the fit's rows.
+
+    Attributes
+    ----------
+    spec : DesignSpec
+    y : float64 array, shape (rows,)
+    x : float64 array, shape (rows, columns of the fixed part)
+    groups : tuple of Group
+        One for each of ``spec.groups``.
+    offset : float64 array, shape (rows,), or None
+    weights : float64 array, shape (rows,), or None
+        Positive.
+    column_levels : mapping of str to Levels
+        Levels of every column that is read as a factor, for new data.
+    kept : bool array, shape (rows of the data,), or None
+        Which rows of the data these are; None if all.
+    dropped : Dropped
+    """
+
+    spec: DesignSpec
+    y: FloatArray
+    x: FloatArray
+    groups: tuple[Group, ...]
+    offset: FloatArray | None
+    weights: FloatArray | None
+    column_levels: Mapping[str, Levels]
+    kept: npt.NDArray[np.bool_] | None
+    dropped: Dropped
+
+
+def build_design(
+    formula: Formula,
+    source: Source,
+    *,
+    weights: str | npt.ArrayLike | None = None,
+    offset: str | None = None,
+    missing: Missing = "drop",
+) -> Design:
+    """Read the columns that a formula needs and compute its design.
+
+    Parameters
+    ----------
+    formula : Formula
+    source : Source
+    weights : str or array_like, shape (rows,), optional
+        A column's name, or the weights.
+    offset : str, optional
+        A column's name; added to what ``offset()`` in the formula says.
+    missing : {"drop", "raise"}
+        What to do with rows that lack a value in any column used.
+
+    Raises
+    ------
+    FormulaError, DataError, OptionError
+    """
+    if formula.response is None:
+        raise FormulaError("the formula has no response; write it left of `~`, such as `y ~ x`", formula.text, 0, 1)
+    if len(formula.response.expressions) > 1:
+        span = formula.response.span
+        raise FormulaError(
+            "cbind() is the response of binomial families; a gaussian model has one response",
+            formula.text,
+            span.start,
+            span.end,
+        )
+    check_columns(formula, source.columns)
+    column_weights = weights if isinstance(weights, str) else None
+    for option, name in (("weights", column_weights), ("offset", offset)):
+        _check_option_column(option, name, source.columns)
+    offsets: list[Expression] = [*formula.offsets, *([Name(offset)] if offset else [])]
+    response = formula.response.expressions[0]
+    roles = _roles(formula, [response, *offsets, *([Name(column_weights)] if column_weights else [])], source.columns)
+    table = read_table(source, numbers=roles.numbers, factors=roles.factors)
+    if table.rows == 0:
+        raise DataError("the data have no rows")
+    check_finite(table, sorted(roles.numbers))
+    given = _weights(weights, table)
+    table, given, kept, dropped = _complete(table, given, missing)
+    kinds = source.columns
+
+    response_value = learn_expression(response, table, kinds)
+    y = np.array(evaluate(response_value, table))
+    _check_response(y, label(response))
+    fixed = learn(formula.fixed, table, kinds)
+    x = model_matrix(fixed, table)
+    offset_values = tuple(learn_expression(one, table, kinds) for one in offsets)
+    groups = sorted(_groups(formula, table, kinds), key=lambda pair: -len(pair[1].levels))
+    spec = DesignSpec(
+        formula=formula_text(formula),
+        response=response_value,
+        response_label=label(response),
+        fixed=fixed,
+        groups=tuple(spec for spec, _ in groups),
+        offsets=offset_values,
+        weights=column_weights if column_weights or weights is None else "(array)",
+    )
+    _check_counts(spec, [group for _, group in groups], table.rows)
+    return Design(
+        spec=spec,
+        y=y,
+        x=x,
+        groups=tuple(group for _, group in groups),
+        offset=np.sum([evaluate(value, table) for value in offset_values], axis=0) if offsets else None,
+        weights=given,
+        column_levels={name: factor.levels for name, factor in table.factors.items()},
+        kept=kept,
+        dropped=dropped,
+    )
+
+
+def _roles(formula: Formula, numeric: list[Expression], kinds: Mapping[str, ColumnKind]) -> Roles:
+    parts = [needed(formula.fixed, kinds), needed(numeric, kinds)]
+    parts += [needed(term.effects, kinds) for term in formula.random]
+    grouping = {name for term in formula.random for name in _group_columns(term)}
+    for name in sorted(grouping):
+        if kinds[name] == "other":
+            raise DataError(f"column {name!r} cannot be a grouping factor: its type has no levels", column=name)
+    return Roles(
+        frozenset().union(*(part.numbers for part in parts)),
+        frozenset(grouping).union(*(part.factors for part in parts)),
+    )
+
+
+def _group_columns(term: RandomTerm) -> tuple[str, ...]:
+    return tuple(part.name for part in term.group if isinstance(part, Name))
+
+
+def _check_option_column(option: str, name: Any, kinds: Mapping[str, ColumnKind]) -> None:
+    if name is None:
+        return
+    if not isinstance(name, str) or name not in kinds:
+        raise OptionError(f"{option}={name!r}: there is no such column; the data have {', '.join(map(repr, kinds))}")
+
+
+def _weights(weights: str | npt.ArrayLike | None, table: Table) -> FloatArray | None:
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        values, name = table.numbers[weights], f"column {weights!r}"
+    else:
+        try:
+            values = np.asarray(weights, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise OptionError("weights must be the name of a column or an array of numbers") from error
+        name = "weights"
+        if values.shape != (table.rows,):
+            raise OptionError(f"weights have the shape {values.shape}; the data have {table.rows:,} rows")
+    for bad, what in ((values < 0, "negative"), (np.isinf(values), "infinite")):
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise DataError(
+                f"{name}: {int(bad.sum()):,} {what} weights, the first in row {row} ({values[row]}); weights are "
+                "inverse variances up to a factor, at least 0",
+                column=weights if isinstance(weights, str) else None,
+                row=row,
+                count=int(bad.sum()),
+            )
+    return values
+
+
+def _complete(
+    table: Table, weights: FloatArray | None, missing: Missing
+) -> tuple[Table, FloatArray | None, npt.NDArray[np.bool_] | None, Dropped]:
+    complete, gaps = complete_rows(table)
+    counts = {name: gap.count for name, gap in gaps.items()}
+    if weights is not None:
+        absent = np.isnan(weights)
+        if absent.any():
+            complete = complete & ~absent
+            counts.setdefault("weights", int(absent.sum())) if not _covered(counts, absent, table) else None
+    if missing == "raise" and counts:
+        name = next(iter(counts))
+        row = int(np.argmin(complete))
+        raise DataError(
+            f"{int(np.sum(~complete)):,} rows lack values ({_listed(counts)}), the first is row {row}; "
+            "fill them in, or leave these rows out with missing='drop'",
+            column=name,
+            row=row,
+            count=int(np.sum(~complete)),
+        )
+    zero = 0
+    if weights is not None:
+        none = complete & (weights == 0)
+        zero = int(none.sum())
+        complete = complete & ~none
+    rows = int(np.sum(~complete))
+    if rows == table.rows:
+        raise DataError(
+            f"none of the {table.rows:,} rows is left: "
+            + "; ".join([*([f"missing values in {_listed(counts)}"] if counts else []), *(["zero weights"] * (zero > 0))])
+        )
+    if not rows:
+        return table, weights, None, Dropped(0, {}, 0)
+    return table.take(complete), weights if weights is None else weights[complete], complete, Dropped(rows, counts, zero)
+
+
+def _covered(counts: Mapping[str, int], absent: npt.NDArray[np.bool_], table: Table) -> bool:
+    """Whether the missing weights are those of a column that is counted already."""
+    return any(name in counts and np.array_equal(np.isnan(v), absent) for name, v in table.numbers.items())
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {count:,}" for name, count in counts.items())
+
+
+def _check_response(y: FloatArray, name: str) -> None:
+    if len(y) < 2 or np.all(y == y[0]):
+        raise DataError(
+            f"the response {name} has the same value, {y[0]:g}, in all {len(y):,} rows: there is no variation to model",
+            column=name,
+        )
+
+
+def _groups(
+    formula: Formula, table: Table, kinds: Mapping[str, ColumnKind]
+) -> list[tuple[GroupSpec, Group]]:
+    """All terms on one factor merged into one group, in order of first appearance."""
+    by_factor: dict[tuple[str, ...], list[RandomTerm]] = {}
+    for term in formula.random:
+        by_factor.setdefault(_group_columns(term), []).append(term)
+    out = []
+    for columns, terms in by_factor.items():
+        factor, combination = _factor(columns, table)
+        specs: list[TermSpec] = []
+        matrices: list[FloatArray] = []
+        at = 0
+        for term in terms:
+            effects = learn(term.effects, table, kinds)
+            specs.append(TermSpec(term.text, term.covariance, effects, at))
+            matrices.append(model_matrix(effects, table))
+            at += len(effects.names)
+        covariates = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+        spec = GroupSpec(":".join(columns), columns, tuple(specs))
+        out.append((spec, Group(factor.codes, factor.levels, combination, covariates)))
+    return out
+
+
+def _factor(columns: tuple[str, ...], table: Table) -> tuple[Factor, Combination | None]:
+    if len(columns) == 1:
+        return used(table.factors[columns[0]]), None
+    return interaction([table.factors[name] for name in columns])
+
+
+def _check_counts(spec: DesignSpec, groups: list[Group], rows: int) -> None:
+    """lme4's rules for what can be told apart from the residual."""
+    for group_spec, group in zip(spec.groups, groups, strict=True):
+        levels, name = len(group.levels), group_spec.name
+        if levels < 2:
+            raise DataError(
+                f"grouping factor {name!r} has one level, {group.levels.labels[0]!r}: a variance between levels needs "
+                "at least two; drop the term",
+                column=group_spec.columns[0],
+            )
+        if levels >= rows:
+            raise DataError(
+                f"grouping factor {name!r} has {levels:,} levels in {rows:,} rows: with one row a level its effects "
+                "cannot be told from the residual; use a coarser factor or drop the term",
+                column=group_spec.columns[0],
+            )
+        for term in group_spec.terms:
+            if levels * term.size >= rows:
+                raise DataError(
+                    f"the term {term.text} has {levels * term.size:,} random effects ({term.size} for each of "
+                    f"{levels:,} levels) but there are only {rows:,} rows: they cannot be told from the residual; "
+                    "drop some of its slopes",
+                    column=group_spec.columns[0],
+                )
+
+
+def columns_needed(spec: DesignSpec, response: bool = False) -> tuple[str, ...]:
+    """Columns of the data that a compiled formula reads, without those of the grouping factors."""
+    values = [*(v.value for v in spec.fixed.variables), *spec.offsets, *([spec.response] if response else [])]
+    values += [v.value for group in spec.groups for term in group.terms for v in term.effects.variables]
+    return tuple(dict.fromkeys(name for value in values for name in columns_of(value)))

@@ -1,0 +1,60 @@
+"""Which columns of a matrix depend on those before them, and the triangle that makes the others orthonormal."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import solve_triangular
+
+FloatArray = npt.NDArray[np.float64]
+
+# R's lm and lme4: a column is aliased if less than this share of its length is left after projection
+ALIASED = 1e-7
+ROWS_A_CHUNK = 65_536
+
+
+def triangle(matrix: FloatArray, root_weights: FloatArray | None = None) -> FloatArray:
+    """``R`` of the QR factorisation, chunk by chunk (TSQR); columns may be dependent.
+
+    Parameters
+    ----------
+    matrix : float64 array, shape (rows, columns)
+    root_weights : float64 array, shape (rows,), optional
+        Multiplies the rows.
+
+    Returns
+    -------
+    float64 array, shape (columns, columns)
+    """
+    columns = matrix.shape[1]
+    r = np.zeros((0, columns))
+    for start in range(0, len(matrix), ROWS_A_CHUNK):
+        chunk = matrix[start : start + ROWS_A_CHUNK]
+        if root_weights is not None:
+            chunk = chunk * root_weights[start : start + ROWS_A_CHUNK, None]
+        r = np.linalg.qr(np.concatenate([r, chunk]), mode="r")
+    return np.concatenate([r, np.zeros((columns - len(r), columns))])
+
+
+def independent(r: FloatArray) -> list[int]:
+    """Columns of a triangle (or any matrix) that do not depend on those kept before them; R's rule and tolerance."""
+    kept: list[int] = []
+    basis = np.zeros((len(r), 0))
+    for j in range(r.shape[1]):
+        column = r[:, j]
+        length = float(np.linalg.norm(column))
+        if length == 0:
+            continue
+        left = column / length
+        for _ in range(2):
+            left = left - basis @ (basis.T @ left)
+        remaining = float(np.linalg.norm(left))
+        if remaining >= ALIASED:
+            kept.append(j)
+            basis = np.concatenate([basis, (left / remaining)[:, None]], axis=1)
+    return kept
+
+
+def orthonormalise(matrix: FloatArray, r: FloatArray) -> FloatArray:
+    """``matrix @ inv(r)``, shape (rows, columns)."""
+    return np.ascontiguousarray(solve_triangular(r, matrix.T, trans=1, check_finite=False).T)

@@ -1,0 +1,88 @@
+"""What a design has learned, as plain data: enough to compute the same columns on any rows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ranef.design.matrix import INTERCEPT, ModelMatrixSpec, Value
+
+
+class TermSpec(msgspec.Struct, frozen=True):
+    """One random term of a grouping factor.
+
+    Attributes
+    ----------
+    text : str
+        As in the formula, ``(1 + x | g)``.
+    covariance : {"full", "diagonal", "identity"}
+    effects : ModelMatrixSpec
+        The columns that vary between levels.
+    start : int
+        Where its coefficients begin among those of the factor.
+    """
+
+    text: str
+    covariance: Literal["full", "diagonal", "identity"]
+    effects: ModelMatrixSpec
+    start: int
+
+    @property
+    def size(self) -> int:
+        return len(self.effects.names)
+
+
+class GroupSpec(msgspec.Struct, frozen=True):
+    """One grouping factor with all its random terms.
+
+    Attributes
+    ----------
+    name : str
+        ``g``, or ``a:b``.
+    columns : tuple of str
+        The columns whose combinations are its levels.
+    terms : tuple of TermSpec
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    terms: tuple[TermSpec, ...]
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """Names of the coefficients of one level, in order."""
+        return tuple(name for term in self.terms for name in term.effects.names)
+
+    @property
+    def intercept_only(self) -> bool:
+        return self.coefficients == (INTERCEPT,)
+
+
+class DesignSpec(msgspec.Struct, frozen=True):
+    """A compiled formula.
+
+    Attributes
+    ----------
+    formula : str
+        One line, normal form.
+    response : Value
+        A numeric operation.
+    response_label : str
+    fixed : ModelMatrixSpec
+        All columns, those that were dropped as aliased too.
+    groups : tuple of GroupSpec
+        By number of levels, largest first, as lme4 orders them.
+    offsets : tuple of Value
+        Numeric operations, added to the linear predictor.
+    weights : str or None
+        The column of weights, or a note that they were an array.
+    """
+
+    formula: str
+    response: Value
+    response_label: str
+    fixed: ModelMatrixSpec
+    groups: tuple[GroupSpec, ...]
+    offsets: tuple[Value, ...]
+    weights: str | None
