@@ -275,7 +275,7 @@ def evaluate_codes(coded: Coded, table: Table) -> CodeArray:
         code = factor.codes[unknown[0]]
         level = f"level {labels[code]!r}" if code >= 0 else "a level"
         raise LevelError(
-            f"column {coded.column!r} has {level} that was not there in fitting ({_where(unknown)}); a fixed effect "
+            f"column {coded.column!r} has {level} in {_where(unknown)} that was not there in fitting; a fixed effect "
             f"cannot be guessed: fit again with these rows, or leave them out. Known levels: {_some(coded.levels)}",
             column=coded.column,
             row=int(unknown[0]),
@@ -322,7 +322,7 @@ def check_finite(
     if len(rows):
         reason = needs or "the result must fit a float"
         raise DataError(
-            f"{label} is not a finite number{'' if column is None else f' (column {column!r})'} in {_where(rows)}: "
+            f"{label}{'' if column is None else f' (column {column!r})'} is not a finite number in {_where(rows)}: "
             f"{reason}; correct or leave out these rows, or change the formula",
             column=column,
             row=int(rows[0]),
@@ -389,8 +389,7 @@ def _factor(name: str, table: Table) -> Factor:
 
 
 def _where(rows: npt.NDArray[np.intp]) -> str:
-    count = "1 row" if len(rows) == 1 else f"{len(rows):,} rows, the first"
-    return f"{count}: row {int(rows[0])}"
+    return f"row {int(rows[0])}" if len(rows) == 1 else f"{len(rows):,} rows, the first is row {int(rows[0])}"
 
 
 def _some(labels: tuple[str, ...]) -> str:

@@ -43,7 +43,10 @@ def contrast_matrix(contrast: Contrast, levels: int, base: int = 0) -> FloatArra
 
 
 def contrast_suffixes(contrast: Contrast, labels: Sequence[str], base: int = 0) -> tuple[str, ...]:
-    """What R appends to the factor's name for each column of :func:`contrast_matrix`."""
+    """What R appends to the factor's name for each column of :func:`contrast_matrix`.
+
+    Where R numbers the columns of a treatment contrast with another base, they have their levels' names here too.
+    """
     if contrast == "treatment":
         return tuple(label for level, label in enumerate(labels) if level != base)
     if contrast == "poly":

@@ -256,7 +256,7 @@ def _factor_call(call: Call, table: Table, kinds: Kinds) -> Coded:
         return _with_contrast(call, coded, "poly", 0)
     options = _options(call)
     if call.function == "C" and options:
-        contrast, base = _contrast(call, options, coded.levels)
+        contrast, base = _contrast(call, options, coded)
         return _with_contrast(call, coded, contrast, base)
     return coded
 
@@ -287,7 +287,7 @@ def _with_contrast(expression: Expression, coded: Coded, contrast: Contrast, bas
     return msgspec.structs.replace(coded, contrast=contrast, base=base)
 
 
-def _contrast(call: Call, options: Mapping[str, Expression], levels: Sequence[str]) -> tuple[Contrast, int]:
+def _contrast(call: Call, options: Mapping[str, Expression], coded: Coded) -> tuple[Contrast, int]:
     chosen = options.get("contrast", Name("treatment"))
     base = options.get("base")
     match chosen:
@@ -306,17 +306,18 @@ def _contrast(call: Call, options: Mapping[str, Expression], levels: Sequence[st
         return contrast, 0
     if contrast != "treatment":
         raise _wrong(call, f"contrast {contrast} has no base level; leave base out")
-    return contrast, _base(call, base, levels)
+    return contrast, _base(call, base, coded)
 
 
-def _base(call: Call, base: Expression, levels: Sequence[str]) -> int:
+def _base(call: Call, base: Expression, coded: Coded) -> int:
     """Position of the base level from 0: a text is a level's name, a number its place from 1, as in R."""
+    levels = coded.levels
     if isinstance(base, Text):
         if base.value not in levels:
             close = nearest(base.value, levels) or levels[:5]
             raise DataError(
                 f"{label(call)}: there is no level {base.value!r} in the rows used; did you mean {_either(close)}?",
-                column=base.value,
+                column=next(columns_of(coded), None),
             )
         return levels.index(base.value)
     place = _whole(call, base, "base", least=1)

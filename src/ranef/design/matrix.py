@@ -177,7 +177,7 @@ def model_matrix(spec: ModelMatrixSpec, table: Table) -> FloatArray:
             _columns(spec.variables[v].value, raw[v], full)
             for v, full in zip(term.variables, term.indicators, strict=True)
         ]
-        block = reduce(_product, factors, np.ones((table.rows, 1)))
+        block = reduce(_product, factors) if factors else np.ones((table.rows, 1))
         if len(factors) > 1 and not np.isfinite(block).all():
             missing = np.logical_or.reduce([np.isnan(factor).any(axis=1) for factor in factors])
             column = next((name for v in term.variables for name in columns_of(spec.variables[v].value)), None)
