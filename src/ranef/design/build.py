@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,15 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ranef.design.columns import columns_of, evaluate
+from ranef.design.columns import Operation, columns_of, evaluate
 from ranef.design.learn import learn_expression
-from ranef.design.matrix import learn, model_matrix
-from ranef.design.roles import ColumnKind, Roles, needed
+from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
+from ranef.design.roles import Roles, needed
 from ranef.design.spec import DesignSpec, GroupSpec, TermSpec
 from ranef.errors import DataError, FormulaError, OptionError
-from ranef.formula import check_columns, formula_text, label
+from ranef.formula import check_columns, label
 from ranef.formula.nodes import Expression, Formula, Name, RandomTerm
 from ranef.table import (
+    ColumnKind,
     Combination,
     Factor,
     Levels,
@@ -104,6 +106,19 @@ class Design:
     dropped: Dropped
 
 
+@dataclass(frozen=True, eq=False)
+class _Computed:
+    """What the compiled formula gives on the complete rows."""
+
+    response: Operation
+    y: FloatArray
+    fixed: ModelMatrixSpec
+    x: FloatArray
+    offsets: tuple[Operation, ...]
+    offset: FloatArray | None
+    groups: list[tuple[GroupSpec, Group]]
+
+
 def build_design(
     formula: Formula,
     source: Source,
@@ -151,37 +166,60 @@ def build_design(
         raise DataError("the data have no rows")
     check_finite(table, sorted(roles.numbers))
     given = _weights(weights, table)
+    everything = table
     table, given, kept, dropped = _complete(table, given, missing)
     kinds = source.columns
 
-    response_value = learn_expression(response, table, kinds)
-    y = np.array(evaluate(response_value, table))
-    _check_response(y, label(response))
-    fixed = learn(formula.fixed, table, kinds)
-    x = model_matrix(fixed, table)
-    offset_values = tuple(learn_expression(one, table, kinds) for one in offsets)
-    groups = sorted(_groups(formula, table, kinds), key=lambda pair: -len(pair[1].levels))
+    def compute(table: Table) -> _Computed:
+        response_value = learn_expression(response, table, kinds)
+        fixed = learn(formula.fixed, table, kinds)
+        offset_values = tuple(learn_expression(one, table, kinds) for one in offsets)
+        return _Computed(
+            response=response_value,
+            y=np.array(evaluate(response_value, table)),
+            fixed=fixed,
+            x=model_matrix(fixed, table),
+            offsets=offset_values,
+            offset=np.sum([evaluate(value, table) for value in offset_values], axis=0) if offset_values else None,
+            groups=sorted(_groups(formula, table, kinds), key=lambda pair: -len(pair[1].levels)),
+        )
+
+    try:
+        computed = compute(table)
+    except DataError as error:
+        if error.row is not None and kept is not None:
+            # rows were dropped: count them as the caller does
+            raise _recounted(error, np.flatnonzero(kept)) from error
+        raise
+    _check_response(computed.y, label(response))
+    groups = computed.groups
     spec = DesignSpec(
-        formula=formula_text(formula),
-        response=response_value,
+        formula=formula.text,
+        response=computed.response,
         response_label=label(response),
-        fixed=fixed,
+        fixed=computed.fixed,
         groups=tuple(spec for spec, _ in groups),
-        offsets=offset_values,
+        offsets=computed.offsets,
         weights=column_weights if column_weights or weights is None else "(array)",
     )
     _check_counts(spec, [group for _, group in groups], table.rows)
     return Design(
         spec=spec,
-        y=y,
-        x=x,
+        y=computed.y,
+        x=computed.x,
         groups=tuple(group for _, group in groups),
-        offset=np.sum([evaluate(value, table) for value in offset_values], axis=0) if offsets else None,
+        offset=computed.offset,
         weights=given,
-        column_levels={name: factor.levels for name, factor in table.factors.items()},
+        column_levels={name: factor.levels for name, factor in everything.factors.items()},
         kept=kept,
         dropped=dropped,
     )
+
+
+def _recounted(error: DataError, rows: npt.NDArray[np.intp]) -> DataError:
+    row = int(rows[error.row or 0])
+    text = re.sub(rf"\brow {error.row}\b", f"row {row}", str(error))
+    return type(error)(text, column=error.column, row=row, count=error.count)
 
 
 def _roles(formula: Formula, numeric: list[Expression], kinds: Mapping[str, ColumnKind]) -> Roles:
@@ -263,11 +301,18 @@ def _complete(
     if rows == table.rows:
         raise DataError(
             f"none of the {table.rows:,} rows is left: "
-            + "; ".join([*([f"missing values in {_listed(counts)}"] if counts else []), *(["zero weights"] * (zero > 0))])
+            + "; ".join(
+                [*([f"missing values in {_listed(counts)}"] if counts else []), *(["zero weights"] * (zero > 0))]
+            )
         )
     if not rows:
         return table, weights, None, Dropped(0, {}, 0)
-    return table.take(complete), weights if weights is None else weights[complete], complete, Dropped(rows, counts, zero)
+    return (
+        table.take(complete),
+        weights if weights is None else weights[complete],
+        complete,
+        Dropped(rows, counts, zero),
+    )
 
 
 def _covered(counts: Mapping[str, int], absent: npt.NDArray[np.bool_], table: Table) -> bool:
@@ -287,9 +332,7 @@ def _check_response(y: FloatArray, name: str) -> None:
         )
 
 
-def _groups(
-    formula: Formula, table: Table, kinds: Mapping[str, ColumnKind]
-) -> list[tuple[GroupSpec, Group]]:
+def _groups(formula: Formula, table: Table, kinds: Mapping[str, ColumnKind]) -> list[tuple[GroupSpec, Group]]:
     """All terms on one factor merged into one group, in order of first appearance."""
     by_factor: dict[tuple[str, ...], list[RandomTerm]] = {}
     for term in formula.random:

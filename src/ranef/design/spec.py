@@ -65,7 +65,7 @@ class DesignSpec(msgspec.Struct, frozen=True):
     Attributes
     ----------
     formula : str
-        One line, normal form.
+        As written; another form could name the columns otherwise.
     response : Value
         A numeric operation.
     response_label : str

@@ -1,6 +1,7 @@
 """Tables in and out: any data frame, Arrow, Parquet or CSV to numbers and codes, and back. Knows no formula."""
 
 from ranef.table.encode import decode
+from ranef.table.files import preferred_library
 from ranef.table.interaction import Combination, encode_combination, interaction
 from ranef.table.kinds import ColumnKind
 from ranef.table.levels import labels_of, used
@@ -30,6 +31,7 @@ __all__ = [
     "interaction",
     "labels_of",
     "open_source",
+    "preferred_library",
     "read_table",
     "to_library",
     "used",

@@ -1,0 +1,48 @@
+"""`anova`: likelihood-ratio tests between fits, or tests of one fit's fixed terms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ranef.errors import OptionError
+from ranef.result.compare import anova_table
+from ranef.result.fit import Fit
+from ranef.table import to_library
+
+
+def anova(*fits: Fit) -> Any:
+    """Compare nested fits by the likelihood-ratio test, or test the terms of one.
+
+    Parameters
+    ----------
+    *fits : Fit
+        Fits of the same response on the same rows. Maximum likelihood, or REML with the same fixed part.
+
+    Returns
+    -------
+    table
+        In the library of the first fit's data. Several fits, ordered by their parameters: model (the formula), npar,
+        AIC, BIC, logLik, deviance, chisq, df, p. One fit: a row for each fixed term with its F test (Satterthwaite).
+
+    Raises
+    ------
+    OptionError
+        If the fits cannot be compared: other rows or another response, REML with different fixed parts, or REML
+        beside ML.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> data = ranef.data.sleepstudy()
+    >>> one = ranef.fit("Reaction ~ Days + (1 | Subject)", data, method="ml")
+    >>> two = ranef.fit("Reaction ~ Days + (Days | Subject)", data, method="ml")
+    >>> float(ranef.anova(one, two)["chisq"][1].as_py().__round__(2))
+    42.14
+    """
+    if not fits:
+        raise OptionError("anova() needs at least one fit")
+    for fit in fits:
+        if not isinstance(fit, Fit):
+            raise OptionError(f"anova() takes fits, not {type(fit).__name__}")
+    table = anova_table([fit.model for fit in fits], [fit.formula for fit in fits])
+    return to_library(table, fits[0].library)

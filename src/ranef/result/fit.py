@@ -1,0 +1,463 @@
+"""`Fit`: a fitted model with the data it came from, as the statistician's object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact import load as load_model
+from ranef.artifact import save as save_model
+from ranef.artifact.model import Iteration, Model
+from ranef.design.build import Design, build_design
+from ranef.errors import DroppedRowsWarning, OptionError, UnknownLevelWarning
+from ranef.formula import parse, update_formula
+from ranef.result import tables
+from ranef.result.criteria import aic, bic, loglik
+from ranef.result.intervals import confint
+from ranef.result.residuals import residuals
+from ranef.result.simulate import simulate
+from ranef.result.summary import summary_text
+from ranef.score import predict as predict_rows
+from ranef.table import open_source, preferred_library, to_library
+
+FloatArray = npt.NDArray[np.float64]
+Ddf = Literal["satterthwaite"] | None
+
+
+class Text(str):
+    """Text that shows itself as it is, also where a notebook or prompt shows a value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Fit:
+    """A fitted mixed model; made by `ranef.fit` and `ranef.load`.
+
+    Tables come back in the library of the data: pandas, polars, Arrow or a dict of arrays.
+
+    Attributes
+    ----------
+    model : Model
+        The fitted model apart from its data: arrays and their description.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        formula: str,
+        library: str,
+        design: Design | None = None,
+        data: Any = None,
+        options: dict[str, Any] | None = None,
+        seconds: float | None = None,
+    ):
+        self.model = model
+        self._formula, self._library = formula, library
+        self._design, self._data, self._options = design, data, options or {}
+        self._seconds = model.info.seconds if seconds is None else seconds
+
+    # What lme4 prints at the top
+
+    @property
+    def formula(self) -> str:
+        """The formula as written."""
+        return self._formula
+
+    @property
+    def family(self) -> str:
+        return self.model.info.family
+
+    @property
+    def method(self) -> str:
+        """``"reml"`` or ``"ml"``."""
+        return self.model.info.method
+
+    @property
+    def nobs(self) -> int:
+        """Rows used."""
+        return self.model.info.nobs
+
+    @property
+    def dropped(self) -> int:
+        """Rows left out because a value was missing or the weight zero; `dropped_missing` says where."""
+        return self.model.info.dropped
+
+    @property
+    def dropped_missing(self) -> dict[str, int]:
+        """Rows without a value by column; a row may count for several."""
+        return dict(self.model.info.dropped_missing)
+
+    @property
+    def library(self) -> str:
+        """The library that tables come back in."""
+        return self._library
+
+    @property
+    def df(self) -> int:
+        """Number of parameters: fixed effects, covariance parameters and the residual variance."""
+        return self.model.info.df
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation, response units."""
+        return self.model.info.sigma
+
+    @property
+    def loglik(self) -> float:
+        """Log-likelihood; under REML, that of the residual contrasts (as lme4)."""
+        return loglik(self.model)
+
+    @property
+    def loglik_mcse(self) -> float:
+        """Monte-Carlo standard error of `loglik`: 0 on the exact path."""
+        return 0.0
+
+    @property
+    def deviance(self) -> float:
+        """-2 log-likelihood; the REML criterion under REML."""
+        return self.model.info.deviance
+
+    @property
+    def aic(self) -> float:
+        return aic(self.model)
+
+    @property
+    def bic(self) -> float:
+        return bic(self.model)
+
+    @property
+    def converged(self) -> bool:
+        return self.model.info.converged
+
+    @property
+    def singular(self) -> bool:
+        """A variance is estimated as zero or a correlation as one."""
+        return self.model.info.singular
+
+    @property
+    def solver(self) -> str:
+        return self.model.info.solver
+
+    @property
+    def iterations(self) -> int:
+        """Evaluations of the criterion."""
+        return self.model.info.iterations
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of the call that made the fit, reading included."""
+        return self._seconds
+
+    @property
+    def history(self) -> tuple[Iteration, ...]:
+        """Every evaluation of the search."""
+        return self.model.info.history
+
+    # Estimates
+
+    def fixef(self, ddf: Ddf = "satterthwaite") -> Any:
+        """Table of the fixed effects: term, estimate, se, df, z (the t statistic) and p.
+
+        Parameters
+        ----------
+        ddf : {"satterthwaite", None}
+            Degrees of freedom of the t distribution; None for the normal one.
+        """
+        return self._table(tables.fixef_table(self.model, ddf))
+
+    def ranef(
+        self, group: str | None = None, sd: bool = False, kind: Literal["conditional", "prediction"] = "conditional"
+    ) -> Any:
+        """Conditional modes of the random effects, one row a level.
+
+        Parameters
+        ----------
+        group : str, optional
+            Grouping factor; may be left out if there is one.
+        sd : bool
+            Add a column ``sd_...`` for each coefficient.
+        kind : {"conditional", "prediction"}
+            Standard deviations given the parameters and the fixed effects, as lme4; or with the fixed effects'
+            uncertainty.
+
+        Raises
+        ------
+        OptionError
+            If there is no such grouping factor.
+        """
+        return self._table(tables.ranef_table(self.model, self._group(group), sd, kind))
+
+    def coef(self, group: str | None = None) -> Any:
+        """Fixed effects plus conditional modes, one row a level of ``group``."""
+        return self._table(tables.coef_table(self.model, self._group(group)))
+
+    def varcorr(self) -> Any:
+        """Variances and covariances: grp, var1, var2, vcov, sdcor, se (of vcov), mcse; ``Residual`` last."""
+        return self._table(tables.varcorr_table(self.model))
+
+    def vcov(self) -> Any:
+        """Covariance matrix of the fixed effects: a column ``term``, then one column a fixed effect."""
+        return self._table(tables.vcov_table(self.model))
+
+    # Rows
+
+    def fitted(self, data: Any = None) -> FloatArray:
+        """Fitted values of the rows used, shape (nobs,)."""
+        design, values = self._fitted(data)
+        return values if design.kept is None or len(values) == len(design.y) else values[design.kept]
+
+    def residuals(self, type: Literal["response", "pearson", "scaled"] = "response", data: Any = None) -> FloatArray:
+        """Residuals of the rows used, shape (nobs,).
+
+        Parameters
+        ----------
+        type : {"response", "pearson", "scaled"}
+            Response minus fitted; times the root of the weight; that over sigma.
+        data : any data, optional
+            The rows, for a model that was loaded.
+        """
+        design = self._rows(data)
+        return residuals(self.model, design, self.fitted(data), type)
+
+    def simulate(self, count: int = 1, seed: int = 0, conditional: bool = False, data: Any = None) -> Any:
+        """New responses from the fitted model: a table with columns ``sim_1`` ... and one row for each row used.
+
+        Parameters
+        ----------
+        count : int
+        seed : int
+        conditional : bool
+            Keep the conditional modes instead of drawing new random effects.
+        """
+        draws = simulate(self.model, self._rows(data), count, seed, conditional)
+        return self._table({f"sim_{i + 1}": draws[:, i] for i in range(draws.shape[1])})
+
+    def predict(
+        self,
+        data: Any,
+        type: Literal["response", "link"] = "response",
+        new_levels: Literal["population", "raise"] = "population",
+        interval: Literal["confidence", "prediction"] | None = None,
+        level: float = 0.95,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+    ) -> Any:
+        """Predict rows, in their order.
+
+        Parameters
+        ----------
+        data : any data that `ranef.fit` takes
+            The response need not be there.
+        type : {"response", "link"}
+            The same for the identity link.
+        new_levels : {"population", "raise"}
+            A level that was not seen in fitting counts as the average level, or is an error.
+        interval : {"confidence", "prediction"}, optional
+            For the expected value, or for a new response. Given the covariance parameters.
+        level : float
+            Coverage of the interval.
+        include, exclude : str or sequence of str, optional
+            ``"fixed"``, names of grouping factors, or terms as in the formula.
+
+        Returns
+        -------
+        float64 array, shape (rows,)
+            NaN where a covariate or grouping value is missing. With ``interval``, a table with the columns fit, lwr
+            and upr.
+
+        Warns
+        -----
+        DroppedRowsWarning
+            Rows without a prediction.
+        UnknownLevelWarning
+            Rows whose level was not seen in fitting.
+        """
+        if type not in ("response", "link"):
+            raise OptionError(f"type={type!r} is not known for family='gaussian': use 'response' or 'link'")
+        source = open_source(data)
+        found = predict_rows(
+            self.model,
+            source,
+            new_levels=new_levels,
+            interval=interval,
+            level=level,
+            include=include,
+            exclude=exclude,
+        )
+        _warn(found.missing, len(found.fit), found.unknown)
+        if interval is None:
+            return found.fit
+        return to_library({"fit": found.fit, "lwr": found.lower, "upr": found.upper}, source.library)
+
+    # Inference
+
+    def confint(
+        self,
+        method: Literal["wald", "profile", "bootstrap"] = "wald",
+        level: float = 0.95,
+        *,
+        ddf: Ddf = "satterthwaite",
+        replicates: int = 500,
+        seed: int = 0,
+        threads: int | None = None,
+        data: Any = None,
+    ) -> Any:
+        """Confidence intervals of all parameters: parameter, estimate, lower, upper.
+
+        Parameters
+        ----------
+        method : {"wald", "profile", "bootstrap"}
+            From standard errors (standard deviations on the log scale); by the likelihood ratio, re-maximising over
+            the other parameters (maximum likelihood, whatever the fit's method); or percentiles of parametric
+            bootstrap replicates.
+        level : float
+        ddf : {"satterthwaite", None}
+            For the fixed effects of ``"wald"``.
+        replicates, seed : int
+            For ``"bootstrap"``.
+        data : any data, optional
+            The rows, for a model that was loaded and a method that needs them.
+        """
+        design = None if method == "wald" else self._rows(data)
+        found = confint(
+            self.model,
+            method=method,
+            level=level,
+            ddf=ddf,
+            design=design,
+            replicates=replicates,
+            seed=seed,
+            threads=threads,
+        )
+        return self._table(found)
+
+    def summary(self, ddf: Ddf = "satterthwaite", correlation: bool = False) -> Text:
+        """The fit in the shape of lme4's summary, with R2 and ICC.
+
+        Parameters
+        ----------
+        ddf : {"satterthwaite", None}
+        correlation : bool
+            Add the correlations of the fixed effects.
+        """
+        scaled = None if self._design is None else self.residuals("scaled")
+        return Text(summary_text(self.model, self._formula, ddf, correlation, scaled, self._seconds))
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def __repr__(self) -> str:
+        return f"<ranef.Fit {self._formula!r}, {self.method.upper()}, {self.nobs:,} rows, deviance {self.deviance:.4f}>"
+
+    # Again
+
+    def update(self, formula: str | None = None, data: Any = None, **options: Any) -> Fit:
+        """Fit again with some of it changed.
+
+        Parameters
+        ----------
+        formula : str, optional
+            A new formula, or changes to this one: ``". ~ . + x - (1 | g)"``.
+        data : any data, optional
+            Default: the data of this fit.
+        **options
+            As of `ranef.fit`.
+        """
+        from ranef.result.front import fit
+
+        text = self._formula if formula is None else update_formula(self._formula, formula)
+        return fit(text, self._again(data), **{**self._options, **options})
+
+    def refit(self, data: Any = None, **options: Any) -> Fit:
+        """Fit the same formula to other data, starting from this fit's covariances."""
+        return self.update(data=data, **{"start": self, **options})
+
+    def save(self, path: str | os.PathLike[str], *, posterior: bool = True) -> None:
+        """Write a model directory.
+
+        Parameters
+        ----------
+        path : path
+            A new directory, or a ranef model to replace.
+        posterior : bool
+            Keep what intervals of predictions need; the largest part of the files for crossed factors.
+
+        Raises
+        ------
+        ModelFileError
+        """
+        save_model(self.model, path, posterior=posterior)
+
+    # Within
+
+    def _table(self, columns: Any) -> Any:
+        return to_library(columns, self._library)
+
+    def _group(self, group: str | None) -> str:
+        names = [spec.name for spec in self.model.spec.groups]
+        if group is None and len(names) == 1:
+            return names[0]
+        if group not in names:
+            asked = "say which grouping factor" if group is None else f"there is no grouping factor {group!r}"
+            raise OptionError(f"{asked}: the model has {', '.join(map(repr, names)) or 'none'}")
+        return group
+
+    def _rows(self, data: Any) -> Design:
+        if data is None:
+            if self._design is None:
+                raise OptionError("a loaded model does not hold its rows: pass data=")
+            return self._design
+        weights, offset = self._options.get("weights", self.model.spec.weights), self._options.get("offset")
+        if weights == "(array)":
+            raise OptionError("the model was fitted with an array of weights; put them into a column and fit again")
+        return build_design(parse(self._formula), open_source(data), weights=weights, offset=offset)
+
+    def _fitted(self, data: Any) -> tuple[Design, FloatArray]:
+        design = self._rows(data)
+        if data is not None:
+            return design, predict_rows(self.model, open_source(data)).fit
+        values = design.x[:, self.model.fixed_columns] @ self.model.beta
+        for group, learned in zip(design.groups, self.model.groups, strict=True):
+            values += np.einsum("nk,nk->n", group.covariates, learned.modes[group.codes])
+        return design, values if design.offset is None else values + design.offset
+
+    def _again(self, data: Any) -> Any:
+        if data is not None:
+            return data
+        if self._data is None:
+            raise OptionError("a loaded model does not hold its data: pass data=")
+        return self._data
+
+
+def _warn(missing: int, rows: int, unknown: Any) -> None:
+    import warnings
+
+    if missing:
+        message = f"{missing:,} of {rows:,} rows have no prediction: a covariate or a grouping value is missing"
+        warnings.warn(message, DroppedRowsWarning, stacklevel=3)
+    for group, (count, row, example) in unknown.items():
+        message = (
+            f"{count:,} of {rows:,} rows have a level of {group!r} that was not seen in fitting (the first is "
+            f"{example!r} in row {row}); they get the prediction for an average level"
+        )
+        warnings.warn(message, UnknownLevelWarning, stacklevel=3)
+
+
+def load(path: str | os.PathLike[str]) -> Fit:
+    """Load a model that `Fit.save` wrote.
+
+    Raises
+    ------
+    ModelFileError
+        If the directory is truncated, damaged, foreign or written by a newer ranef.
+    """
+    model = load_model(Path(path))
+    return Fit(model, model.spec.formula, preferred_library())
