@@ -112,7 +112,8 @@ def _version_lme4() -> str | None:
     if shutil.which("Rscript") is None:
         return None
     asked = """
-        blas <- basename(normalizePath(extSoftVersion()[["BLAS"]]))
+        blas <- normalizePath(extSoftVersion()[["BLAS"]])
+        blas <- file.path(basename(dirname(blas)), basename(blas))
         cat(as.character(getRversion()), packageDescription("lme4")$Version, blas)
     """
     said = subprocess.run(["Rscript", "-e", asked], capture_output=True, text=True, check=False)

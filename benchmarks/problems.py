@@ -87,7 +87,7 @@ PROBLEMS: tuple[Problem, ...] = (
         _nested,
         "y",
         ("school", "pupil"),
-        "reml",
+        "ml",
         "simulated, 1,000,000 rows, 50,000 pupils in 1,000 schools",
         fixed=("x",),
     ),

@@ -16,9 +16,9 @@ PREFACE = """\
 # Benchmarks
 
 Made by `make bench`; not edited by hand. The clock runs from the rows in memory to the estimates. Every line is a
-process of its own, with one fit to warm up and then the repeats; a peer that needs over 30 seconds is not repeated, and
-its warm-up counts if it is the only fit. `-2 log L` is the REML criterion where the method is REML. Memory is the peak
-of the process that fits, with interpreter and data. Times are compared with ranef's with the same threads.
+process of its own, with one fit to warm up and then the repeats, as many as 30 seconds hold; the warm-up counts only if
+it is the only fit. `seconds` is the median. `-2 log L` is the REML criterion where the method is REML. Memory is the
+peak of the process that fits, with interpreter and data. Times are compared with ranef's with the same threads.
 """
 
 
