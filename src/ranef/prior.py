@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -44,7 +45,7 @@ class Structure:
             return np.array([np.sqrt(max(float(np.mean(np.diag(covariance))), 0.0))])
         if self.kind == "diagonal":
             return np.sqrt(np.maximum(np.diag(covariance), 0.0))
-        return factor_of(covariance)[*np.array([(i, j) for j in range(self.size) for i in range(j, self.size)]).T]
+        return np.array([factor_of(covariance)[i, j] for j in range(self.size) for i in range(j, self.size)])
 
 
 def factor_of(covariance: FloatArray) -> FloatArray:
@@ -95,7 +96,7 @@ class Layout:
     def slices(self) -> tuple[slice, ...]:
         """Parameters of each grouping factor within ``theta``."""
         bounds = np.cumsum([0, *(len(b) for b in self.basis)])
-        return tuple(slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(bounds))
 
     @property
     def parameters(self) -> int:

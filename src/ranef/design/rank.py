@@ -32,8 +32,14 @@ def triangle(matrix: FloatArray, root_weights: FloatArray | None = None) -> Floa
         chunk = matrix[start : start + ROWS_A_CHUNK]
         if root_weights is not None:
             chunk = chunk * root_weights[start : start + ROWS_A_CHUNK, None]
-        r = np.linalg.qr(np.concatenate([r, chunk]), mode="r")
+        r = upper(np.concatenate([r, chunk]))
     return np.concatenate([r, np.zeros((columns - len(r), columns))])
+
+
+def upper(matrix: FloatArray) -> FloatArray:
+    """``R`` of the QR factorisation, with a diagonal that is not negative."""
+    r: FloatArray = np.asarray(np.linalg.qr(matrix, mode="r"))
+    return r * np.where(np.diag(r) < 0, -1.0, 1.0)[:, None]
 
 
 def independent(r: FloatArray) -> list[int]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -35,6 +36,10 @@ class Engine:
             return [kernel(*task) for task in tasks]
         futures = [self._pool.submit(kernel, *task) for task in tasks]
         return [future.result() for future in futures]
+
+    def each(self, pieces: Iterable[Range], kernel: Callable[..., Result], *arguments: object) -> list[Result]:
+        """``kernel(first, last, *arguments)`` for every range ``(first, last)``."""
+        return self.map(kernel, [(first, last, *arguments) for first, last in pieces])
 
 
 @cache
@@ -75,4 +80,4 @@ def ranges(work: npt.ArrayLike, pieces: int) -> list[Range]:
         return []
     inner = np.searchsorted(total, total[-1] * np.arange(1, pieces) / pieces, side="left") + 1
     bounds = np.unique(np.concatenate([[0], np.minimum(inner, n), [n]]))
-    return [(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(bounds)]

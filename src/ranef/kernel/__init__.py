@@ -1,1 +1,1 @@
-"""Numba kernels: passes over the levels or rows of one partition. Arrays in, the caller's arrays out; serial, ``nogil``."""
+"""Numba kernels: serial, ``nogil`` passes over one partition. Arrays in, the caller's arrays out."""

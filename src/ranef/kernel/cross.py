@@ -45,7 +45,22 @@ def count_columns(first, last, pointers, codes, level_start, width, dense, count
 
 @njit(nogil=True, cache=True)
 def cross_levels(
-    first, last, pointers, z, own, above, codes, level_start, column_start, rest_z, x, offsets, columns, values, gram, up
+    first,
+    last,
+    pointers,
+    z,
+    own,
+    above,
+    codes,
+    level_start,
+    column_start,
+    rest_z,
+    x,
+    offsets,
+    columns,
+    values,
+    gram,
+    up,
 ):
     """Cross products of each level ``first <= g < last`` with itself, its ancestors and the rest.
 

@@ -209,7 +209,7 @@ def backward(first, last, transfer, offsets, columns, reduced, half, rest, solut
 
 @njit(nogil=True, cache=True)
 def multiply(first, last, gram, offsets, columns, values, own, rest, out_own, out_rest):
-    """Raw cross products times coefficients: adds to ``out_own`` (levels, k, sides) and ``out_rest`` (columns, sides)."""
+    """Add raw cross products times coefficients to ``out_own`` (levels, k, sides) and ``out_rest`` (columns, sides)."""
     k = gram.shape[1]
     sides = own.shape[2]
     for g in range(first, last):

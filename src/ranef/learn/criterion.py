@@ -118,9 +118,7 @@ def evaluate(criterion: Criterion, theta: FloatArray) -> Evaluation:
     sigma2 = system.residual / criterion.degrees
     inverse = invert(system, fixed=criterion.reml)
     scores = tuple(-g[:, :, 0] for g in by_block(cross, multiply(cross, system.solution, engine)))
-    slopes = tuple(
-        trace - g.T @ g / sigma2 for trace, g in zip(inverse.trace, scores, strict=True)
-    )
+    slopes = tuple(trace - g.T @ g / sigma2 for trace, g in zip(inverse.trace, scores, strict=True))
     gradient = np.zeros(layout.parameters)
     curvature = np.zeros((layout.parameters, layout.parameters))
     directions = []
@@ -174,8 +172,8 @@ def information(
     right.rest[-1] = 0.0
     explained = inner(right, solve(system, right))
     squares = (inner(a, right) - explained) / sigma2
-    first = np.concatenate(
-        [np.einsum("pij,gi,gj->p", d, g, g) for d, g in zip(directions, scores, strict=True)]
-    ) / sigma2
+    first = (
+        np.concatenate([np.einsum("pij,gi,gj->p", d, g, g) for d, g in zip(directions, scores, strict=True)]) / sigma2
+    )
     squares -= np.outer(first, first) / criterion.degrees
     return np.asarray((squares + squares.T) / 2)

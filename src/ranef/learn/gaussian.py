@@ -133,9 +133,7 @@ def natural(problem: Problem, at: Evaluation) -> tuple[float, dict[str, FloatArr
     """Residual variance and the covariance of each factor, response units squared."""
     sigma2 = at.sigma2 * problem.scaling.y_scale**2
     covariances = {}
-    for spec, back, factor in zip(
-        problem.design.spec.groups, problem.scaling.z_back, at.system.factors, strict=True
-    ):
+    for spec, back, factor in zip(problem.design.spec.groups, problem.scaling.z_back, at.system.factors, strict=True):
         root = back @ factor
         covariances[spec.name] = sigma2 * root @ root.T
     return sigma2, covariances
@@ -255,8 +253,8 @@ def _varcorr(
         # the log residual variance alone still moves a covariance at the boundary: no standard error there
         error = np.sqrt(np.where(np.isclose(covariance, 0, atol=1e-300), np.nan, variance.clip(0)))
         rows += _term_rows(spec, covariance, error)
-    error = sigma2 * float(np.sqrt(parameters[m, m]))
-    rows.append(VarianceRow("Residual", None, None, sigma2, float(np.sqrt(sigma2)), error, 0.0))
+    residual_error = sigma2 * float(np.sqrt(parameters[m, m]))
+    rows.append(VarianceRow("Residual", None, None, sigma2, float(np.sqrt(sigma2)), residual_error, 0.0))
     return rows
 
 
@@ -279,9 +277,7 @@ def _term_rows(spec: GroupSpec, covariance: FloatArray, error: FloatArray) -> li
                 scale = sd[a] * sd[b]
                 correlation = float(covariance[a, b] / scale) if scale > 0 else float("nan")
                 rows.append(
-                    VarianceRow(
-                        name, names[i], names[j], float(covariance[a, b]), correlation, float(error[a, b]), 0.0
-                    )
+                    VarianceRow(name, names[i], names[j], float(covariance[a, b]), correlation, float(error[a, b]), 0.0)
                 )
     return rows
 
@@ -293,12 +289,8 @@ def _posterior(problem: Problem, at: Evaluation, fixed: FixedEffects, sigma2: fl
     for stage, reduced in zip(cross.stages, system.stages, strict=True):
         turned = np.ascontiguousarray(reduced.transfer.transpose(0, 2, 1))
         pull, pull_up = np.empty_like(reduced.reduced), np.empty_like(reduced.reduced_up)
-        engine.map(
-            reduce_levels,
-            [
-                (i, j, turned, stage.offsets, reduced.reduced, reduced.reduced_up, pull, pull_up)
-                for i, j in stage.partitions
-            ],
+        engine.each(
+            stage.partitions, reduce_levels, turned, stage.offsets, reduced.reduced, reduced.reduced_up, pull, pull_up
         )
         position = np.empty(stage.levels, np.int64)
         position[stage.old] = np.arange(stage.levels)
@@ -318,7 +310,11 @@ def _posterior(problem: Problem, at: Evaluation, fixed: FixedEffects, sigma2: fl
     r, p = cross.random, cross.fixed
     if not problem.criterion.reml:
         v = fixed.vcov / at.sigma2
-        m = np.concatenate([fixed.sensitivity[b].reshape(-1, p) for b in cross.kept]) if cross.kept else np.zeros((0, p))
+        m = (
+            np.concatenate([fixed.sensitivity[b].reshape(-1, p) for b in cross.kept])
+            if cross.kept
+            else np.zeros((0, p))
+        )
         dense = dense.copy()
         dense[:r, :r] += m @ v @ m.T
         dense[:r, r : r + p] = -m @ v

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
 from ranef.design.build import Design
-from ranef.design.rank import independent, orthonormalise, triangle
+from ranef.design.rank import independent, orthonormalise, triangle, upper
 from ranef.design.spec import GroupSpec
 from ranef.errors import FitError
 from ranef.prior import Layout, Structure
@@ -66,10 +66,8 @@ def scale(design: Design) -> tuple[Rows, Layout, Scaling]:
     kept = independent(r[:, :-1])
     if len(kept) >= n:
         raise FitError(f"the fixed part has {len(kept):,} columns but there are only {n:,} rows; use fewer terms")
-    rk = np.linalg.qr(np.column_stack([r[:, kept], r[:, -1]]), mode="r")
+    rk = upper(np.column_stack([r[:, kept], r[:, -1]]))
     p = len(kept)
-    signs = np.where(np.diag(rk)[:p] < 0, -1.0, 1.0)
-    rk[:p] *= signs[:, None]
     least_squares = solve_triangular(rk[:p, :p], rk[:p, p]) if p else np.zeros(0)
     x = design.x if p == design.x.shape[1] else design.x[:, kept]
     residual = y - x @ least_squares
@@ -118,7 +116,7 @@ def _whitening(spec: GroupSpec, covariates: FloatArray, root: FloatArray | None)
         if term.covariance == "identity":
             back[own, own] /= float(np.sqrt(np.mean(length**2)))
         elif term.covariance == "full" and len(independent(r[:, own])) == term.size:
-            back[own, own] = solve_triangular(np.linalg.qr(r[:, own], mode="r"), np.eye(term.size))
+            back[own, own] = solve_triangular(upper(r[:, own]), np.eye(term.size))
         else:
             back[own, own] = np.diag(1 / length)
     return back

@@ -45,5 +45,5 @@ def _moments(sums: FloatArray, squares: FloatArray, mean_square: float) -> Float
     possible = mean_square * len(squares) / np.maximum(squares.sum(0), 1e-300)
     used = np.where(squares > 0, sums**2 / np.where(squares > 0, squares, 1.0), 0.0).sum(0)
     surplus = used - mean_square * (squares > 0).sum(0)
-    variance = surplus / np.maximum(squares.sum(0), 1e-300)
-    return np.maximum(variance, 1e-2 * possible)
+    variance: FloatArray = surplus / np.maximum(squares.sum(0), 1e-300)
+    return np.asarray(np.maximum(variance, 1e-2 * possible))

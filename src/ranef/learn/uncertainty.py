@@ -62,7 +62,7 @@ def fixed_effects(criterion: Criterion, at: Evaluation) -> FixedEffects:
             half = change @ factor.T
             moved = np.einsum("gap,ab,gbq->pq", g, half + half.T, g, optimize=True)
             gradient.append(at.sigma2 * inverse @ moved @ inverse)
-    vcov = at.sigma2 * inverse
+    vcov: FloatArray = np.asarray(at.sigma2 * inverse)
     return FixedEffects(by_block(cross, shift), vcov, np.array([*gradient, vcov]))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +49,7 @@ class Block:
 
     @property
     def size(self) -> int:
-        return self.covariates.shape[1]
+        return int(self.covariates.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +122,11 @@ class Stage:
 
     @property
     def size(self) -> int:
-        return self.gram.shape[1]
+        return int(self.gram.shape[1])
 
     @property
     def levels(self) -> int:
-        return self.gram.shape[0]
+        return int(self.gram.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +213,8 @@ def cross_products(rows: Rows, engine: Engine) -> CrossProducts:
         partitions = _partitions(codes, order, chain, blocks, s, len(rows.y))
         args = (rest_codes, level_start)
         counts = np.zeros(blocks[b].levels, np.int64)
-        engine.map(
-            kernel.count_columns,
-            [(i, j, stage_pointers, *args, widths[len(chain) :], dense.shape[1], counts) for i, j in partitions],
+        engine.each(
+            partitions, kernel.count_columns, stage_pointers, *args, widths[len(chain) :], dense.shape[1], counts
         )
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         k = blocks[b].size
@@ -224,13 +224,22 @@ def cross_products(rows: Rows, engine: Engine) -> CrossProducts:
         own = np.arange(z_start[s], z_start[s + 1])
         above = np.arange(z_start[s + 1], z_start[len(chain)])
         up = np.empty((blocks[b].levels, k, len(above)))
-        engine.map(
+        engine.each(
+            partitions,
             kernel.cross_levels,
-            [
-                (i, j, stage_pointers, z, own, above, *args, column_start, rest_z, dense)
-                + (offsets, columns, values, gram, up)
-                for i, j in partitions
-            ],
+            stage_pointers,
+            z,
+            own,
+            above,
+            *args,
+            column_start,
+            rest_z,
+            dense,
+            offsets,
+            columns,
+            values,
+            gram,
+            up,
         )
         stages.append(Stage(b, old_levels[s], gram, offsets, columns, values, up, ancestors, partitions))
 
@@ -240,14 +249,9 @@ def cross_products(rows: Rows, engine: Engine) -> CrossProducts:
     if kept:
         # each band reads all rows, so few bands
         few = ranges(np.arange(1, len(rest) + 1), 4)
-        engine.map(
-            kernel.cross_rest, [(i, j, z, rest_codes, level_start, column_start, rest_z, dense, rest) for i, j in few]
-        )
-        engine.map(mirror, [(i, j, rest) for i, j in bands])
-    kept_columns = tuple(
-        slice(int(column_start[a]), int(column_start[b]))
-        for a, b in zip(level_start[:-1], level_start[1:], strict=True)
-    )
+        engine.each(few, kernel.cross_rest, z, rest_codes, level_start, column_start, rest_z, dense, rest)
+        engine.each(bands, mirror, rest)
+    kept_columns = tuple(slice(int(column_start[a]), int(column_start[b])) for a, b in pairwise(level_start))
     return CrossProducts(
         rows=len(rows.y),
         stages=tuple(stages),

@@ -136,37 +136,68 @@ def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engin
         level_logdet = np.empty(stage.levels)
         half = np.empty_like(values)
         half_up = np.empty_like(up)
-        engine.map(
-            eliminate.factor_levels, [(i, j, factor, gram, transfer, level_logdet) for i, j in stage.partitions]
+        engine.each(
+            stage.partitions,
+            eliminate.factor_levels,
+            factor,
+            gram,
+            transfer,
+            level_logdet,
         )
-        engine.map(
+        engine.each(
+            stage.partitions,
             eliminate.reduce_levels,
-            [(i, j, transfer, stage.offsets, values, up, half, half_up) for i, j in stage.partitions],
+            transfer,
+            stage.offsets,
+            values,
+            up,
+            half,
+            half_up,
         )
         for to in stage.ancestors:
             outer = cross.stages[to.stage]
             o_gram, o_values, o_up = later[to.stage]
-            engine.map(
+            engine.each(
+                stage.partitions,
                 eliminate.pass_to_ancestor,
-                [
-                    (i, j, to.parent, to.at, to.size, stage.offsets, stage.columns, half, half_up)
-                    + (o_gram, outer.offsets, outer.columns, o_values, o_up)
-                    for i, j in stage.partitions
-                ],
+                to.parent,
+                to.at,
+                to.size,
+                stage.offsets,
+                stage.columns,
+                half,
+                half_up,
+                o_gram,
+                outer.offsets,
+                outer.columns,
+                o_values,
+                o_up,
             )
         logdet += float(level_logdet.sum())
         reduced.append(ReducedStage(gram, values, up, transfer, half, half_up))
 
     raw = cross.rest.copy()
     for stage, r in zip(cross.stages, reduced, strict=True):
-        engine.map(
+        engine.each(
+            cross.bands,
             eliminate.downdate_rest,
-            [(i, j, stage.size, stage.offsets, stage.columns, r.reduced, raw) for i, j in cross.bands],
+            stage.size,
+            stage.offsets,
+            stage.columns,
+            r.reduced,
+            raw,
         )
     start, width, wide = _wide_factor(cross, factors)
     spherical = np.zeros_like(raw)
-    engine.map(
-        dense.to_spherical, [(i, j, cross.random, start, width, wide, raw, spherical) for i, j in cross.bands]
+    engine.each(
+        cross.bands,
+        dense.to_spherical,
+        cross.random,
+        start,
+        width,
+        wide,
+        raw,
+        spherical,
     )
     solved = len(raw) - 1
     response = spherical[solved, :solved].copy()
@@ -263,20 +294,27 @@ def _back_substitute(system: System, halves: list[FloatArray], rest: FloatArray)
     for s in reversed(range(len(halves))):
         stage, r = system.cross.stages[s], system.stages[s]
         for to in stage.ancestors:
-            system.engine.map(
+            system.engine.each(
+                stage.partitions,
                 eliminate.backward_up,
-                [
-                    (i, j, to.parent, to.at, to.size, r.reduced_up, solutions[to.stage], halves[s])
-                    for i, j in stage.partitions
-                ],
+                to.parent,
+                to.at,
+                to.size,
+                r.reduced_up,
+                solutions[to.stage],
+                halves[s],
             )
         solutions[s] = np.empty_like(halves[s])
-        system.engine.map(
+        system.engine.each(
+            stage.partitions,
             eliminate.backward,
-            [
-                (i, j, r.transfer, stage.offsets, stage.columns, r.reduced, halves[s], rest, solutions[s])
-                for i, j in stage.partitions
-            ],
+            r.transfer,
+            stage.offsets,
+            stage.columns,
+            r.reduced,
+            halves[s],
+            rest,
+            solutions[s],
         )
     return tuple(solutions)
 
@@ -307,9 +345,15 @@ def solve(system: System, right: Coefficients, fixed: bool = True) -> Coefficien
         for buffer in buffers:
             rest += buffer
         for to in stage.ancestors:
-            system.engine.map(
+            system.engine.each(
+                stage.partitions,
                 eliminate.forward_up,
-                [(i, j, to.parent, to.at, to.size, r.reduced_up, half, own[to.stage]) for i, j in stage.partitions],
+                to.parent,
+                to.at,
+                to.size,
+                r.reduced_up,
+                half,
+                own[to.stage],
             )
         halves.append(half)
     take = cross.random + (cross.fixed if fixed else 0)
@@ -340,12 +384,17 @@ def multiply(cross: CrossProducts, x: Coefficients, engine: Engine) -> Coefficie
         for buffer in buffers:
             rest += buffer
         for to in stage.ancestors:
-            engine.map(
+            engine.each(
+                stage.partitions,
                 eliminate.multiply_up,
-                [
-                    (i, j, to.parent, to.at, to.size, stage.up, x.stages[s], x.stages[to.stage], own[s], own[to.stage])
-                    for i, j in stage.partitions
-                ],
+                to.parent,
+                to.at,
+                to.size,
+                stage.up,
+                x.stages[s],
+                x.stages[to.stage],
+                own[s],
+                own[to.stage],
             )
     return Coefficients(tuple(own), rest)
 
@@ -388,7 +437,15 @@ def invert(system: System, fixed: bool) -> Inverse:
             raise FitError("the mixed-model system is singular; centre and scale the covariates.")
     rest = np.zeros_like(system.raw)
     bands = [(i, min(j, take)) for i, j in cross.bands if i < take]
-    engine.map(dense.to_raw, [(i, j, system.start, system.width, system.wide, spherical, rest) for i, j in bands])
+    engine.each(
+        bands,
+        dense.to_raw,
+        system.start,
+        system.width,
+        system.wide,
+        spherical,
+        rest,
+    )
     diagonal: dict[int, FloatArray] = {}
     trace: dict[int, FloatArray] = {}
     for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
@@ -403,7 +460,8 @@ def _diagonal_blocks(square: FloatArray, k: int) -> FloatArray:
     levels = len(square) // k
     at = np.arange(levels) * k
     places = at[:, None] + np.arange(k)
-    return square[places[:, :, None], places[:, None, :]]
+    blocks: FloatArray = square[places[:, :, None], places[:, None, :]]
+    return blocks
 
 
 def _kept_trace(system: System, rest: FloatArray, spherical: FloatArray, b: int, columns: slice) -> FloatArray:
@@ -440,26 +498,44 @@ def _invert_stages(
         between = np.zeros(above * int(stage.offsets[-1]))
         for to in stage.ancestors:
             outer = cross.stages[to.stage]
-            engine.map(
+            engine.each(
+                stage.partitions,
                 inverse.gather_ancestor,
-                [
-                    (i, j, to.parent, to.at, to.size, stage.offsets, stage.columns, outer.offsets, outer.columns)
-                    + (own[to.stage], kept[to.stage], kept_up[to.stage], square, between)
-                    for i, j in stage.partitions
-                ],
+                to.parent,
+                to.at,
+                to.size,
+                stage.offsets,
+                stage.columns,
+                outer.offsets,
+                outer.columns,
+                own[to.stage],
+                kept[to.stage],
+                kept_up[to.stage],
+                square,
+                between,
             )
         keep = s > 0
         own[s] = np.empty_like(r.gram)
         level_trace = np.empty_like(r.gram)
         kept[s] = np.empty_like(r.values) if keep else np.empty(0)
         kept_up[s] = np.empty_like(r.up) if keep else np.empty((0, 0, 0))
-        engine.map(
+        engine.each(
+            stage.partitions,
             inverse.invert_levels,
-            [
-                (i, j, r.gram, r.transfer, stage.offsets, stage.columns, r.values, r.up, rest, square, between)
-                + (keep, own[s], level_trace, kept[s], kept_up[s])
-                for i, j in stage.partitions
-            ],
+            r.gram,
+            r.transfer,
+            stage.offsets,
+            stage.columns,
+            r.values,
+            r.up,
+            rest,
+            square,
+            between,
+            keep,
+            own[s],
+            level_trace,
+            kept[s],
+            kept_up[s],
         )
         in_order = np.empty_like(own[s])
         in_order[stage.old] = own[s]
