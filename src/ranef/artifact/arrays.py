@@ -1,0 +1,176 @@
+"""The arrays of a model by name, and back with their types and shapes checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.manifest import Manifest, PosteriorEntry
+from ranef.artifact.model import FloatArray, GroupModel, Model, Posterior, PosteriorStage
+from ranef.errors import ModelFileError
+from ranef.table import Combination, Levels
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of a model, C-contiguous; without those of the posterior if it is not wanted or not there."""
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "beta": model.beta,
+        "vcov": model.vcov,
+        "parameter_vcov": model.parameter_vcov,
+        "vcov_gradient": model.vcov_gradient,
+    }
+    for g, group in enumerate(model.groups):
+        arrays[f"groups.{g}.covariance"] = group.covariance
+        arrays[f"groups.{g}.modes"] = group.modes
+        arrays[f"groups.{g}.conditional"] = group.conditional
+        arrays[f"groups.{g}.sensitivity"] = group.sensitivity
+        if group.combination is not None:
+            arrays[f"groups.{g}.combination"] = group.combination.parts
+    if posterior and model.posterior is not None:
+        arrays.update(_posterior_arrays(model.posterior))
+    # safetensors writes the memory as it lies, whatever the strides
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _posterior_arrays(posterior: Posterior) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "posterior.scale": np.array([posterior.scale]),
+        "posterior.x_back": posterior.x_back,
+        "posterior.dense": posterior.dense,
+    }
+    for g, back in enumerate(posterior.z_back):
+        arrays[f"posterior.z_back.{g}"] = back
+    for s, stage in enumerate(posterior.stages):
+        name = f"posterior.stages.{s}"
+        arrays[f"{name}.position"] = stage.position
+        arrays[f"{name}.own"] = stage.own
+        arrays[f"{name}.offsets"] = stage.offsets
+        arrays[f"{name}.columns"] = stage.columns
+        arrays[f"{name}.pull"] = stage.pull
+        arrays[f"{name}.pull_up"] = stage.pull_up
+        for t, parent in enumerate(stage.parents):
+            arrays[f"{name}.parents.{t}"] = parent
+    return arrays
+
+
+class Shelf:
+    """The arrays of a file, to be taken one by one.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+    place : str
+        For messages: the file.
+    """
+
+    def __init__(self, arrays: Arrays, place: str):
+        self._arrays, self._place = arrays, place
+
+    def floats(self, name: str, *shape: int) -> FloatArray:
+        """A float64 array of this shape; -1 takes any length.
+
+        Raises
+        ------
+        ModelFileError
+            It is absent, or of another type or shape.
+        """
+        return self._take(name, np.dtype(np.float64), shape)
+
+    def codes(self, name: str, *shape: int) -> npt.NDArray[np.int32]:
+        """An int32 array, as `floats`."""
+        return self._take(name, np.dtype(np.int32), shape)
+
+    def places(self, name: str, *shape: int) -> npt.NDArray[np.int64]:
+        """An int64 array, as `floats`."""
+        return self._take(name, np.dtype(np.int64), shape)
+
+    def _take(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        if name not in self._arrays:
+            raise ModelFileError(f"{self._place} has no array {name!r}: the file is damaged; save the model again")
+        array = self._arrays[name]
+        fits = len(array.shape) == len(shape) and all(w in (-1, n) for n, w in zip(array.shape, shape, strict=True))
+        if array.dtype != dtype or not fits:
+            wanted = ", ".join("any" if n < 0 else str(n) for n in shape)
+            raise ModelFileError(
+                f"{self._place}: array {name!r} is {array.dtype} of shape {array.shape} where {dtype} of shape "
+                f"({wanted}) belongs: the file is damaged; save the model again"
+            )
+        return array
+
+
+def groups_of(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> tuple[GroupModel, ...]:
+    """What was learned about every grouping factor.
+
+    Raises
+    ------
+    ModelFileError
+    """
+    p = len(manifest.fixed_columns)
+    groups = []
+    for g, (entry, spec) in enumerate(zip(manifest.groups, manifest.spec.groups, strict=True)):
+        own = levels[entry.levels]
+        n, k = len(own), len(spec.coefficients)
+        parts = shelf.codes(f"groups.{g}.combination", n, len(spec.columns)) if entry.combination else None
+        groups.append(
+            GroupModel(
+                levels=own,
+                combination=None if parts is None else Combination(parts),
+                covariance=shelf.floats(f"groups.{g}.covariance", k, k),
+                modes=shelf.floats(f"groups.{g}.modes", n, k),
+                conditional=shelf.floats(f"groups.{g}.conditional", n, k, k),
+                sensitivity=shelf.floats(f"groups.{g}.sensitivity", n, k, p),
+            )
+        )
+    return tuple(groups)
+
+
+def posterior_of(entry: PosteriorEntry, groups: Sequence[GroupModel], fixed: int, shelf: Shelf) -> Posterior:
+    """The joint covariance of all coefficients.
+
+    Parameters
+    ----------
+    entry : PosteriorEntry
+    groups : sequence of GroupModel
+    fixed : int
+        Estimated fixed effects.
+    shelf : Shelf
+
+    Raises
+    ------
+    ModelFileError
+    """
+    sizes = [group.modes.shape[1] for group in groups]
+    columns = entry.fixed_start + fixed + 1
+    stages = []
+    for s, (group, parents) in enumerate((stage.group, stage.parents) for stage in entry.stages):
+        name = f"posterior.stages.{s}"
+        n, k = groups[group].modes.shape
+        above = sum(sizes[later.group] for later in entry.stages[s + 1 :])
+        offsets = shelf.places(f"{name}.offsets", n + 1)
+        stages.append(
+            PosteriorStage(
+                group=group,
+                position=shelf.places(f"{name}.position", n),
+                own=shelf.floats(f"{name}.own", n, k, k),
+                offsets=offsets,
+                columns=shelf.codes(f"{name}.columns", int(offsets[-1])),
+                pull=shelf.floats(f"{name}.pull", k * int(offsets[-1])),
+                parents=tuple(shelf.codes(f"{name}.parents.{t}", n) for t in range(parents)),
+                pull_up=shelf.floats(f"{name}.pull_up", n, k, above),
+            )
+        )
+    return Posterior(
+        scale=float(shelf.floats("posterior.scale", 1)[0]),
+        x_back=shelf.floats("posterior.x_back", fixed, fixed),
+        z_back=tuple(shelf.floats(f"posterior.z_back.{g}", k, k) for g, k in enumerate(sizes)),
+        stages=tuple(stages),
+        kept=entry.kept,
+        kept_start=entry.kept_start,
+        fixed_start=entry.fixed_start,
+        dense=shelf.floats("posterior.dense", columns, columns),
+    )

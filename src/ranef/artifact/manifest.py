@@ -1,0 +1,135 @@
+"""What a model directory holds: ``manifest.json``, ``arrays.safetensors`` and ``levels/*.parquet``.
+
+The manifest is plain data. Its floats are exact: JSON carries the shortest text that reads back as the same number,
+and numbers that JSON lacks (NaN, infinities) are written as text. All other numbers are in the arrays' file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from ranef.design.spec import DesignSpec
+
+FORMAT = "ranef model"
+SCHEMA = 1
+
+MANIFEST_FILE = "manifest.json"
+ARRAYS_FILE = "arrays.safetensors"
+LEVELS_FOLDER = "levels"
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What every version of the format begins with.
+
+    Attributes
+    ----------
+    format : str
+        ``FORMAT``.
+    schema : int
+        Raised when an older ranef can no longer read what a newer one writes.
+    written_by : str
+        Version of ranef.
+    """
+
+    format: str
+    schema: int
+    written_by: str
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """A file of the directory: its size in bytes and its SHA-256."""
+
+    bytes: int
+    sha256: str
+
+
+class LevelsEntry(msgspec.Struct, frozen=True):
+    """Levels of a factor, in order, in the column ``level`` of a Parquet file."""
+
+    file: str
+    count: int
+    ordered: bool
+    declared: bool
+
+
+class GroupEntry(msgspec.Struct, frozen=True):
+    """A grouping factor: which of the manifest's levels, and whether it is a product of columns."""
+
+    levels: int
+    combination: bool
+
+
+class StageEntry(msgspec.Struct, frozen=True):
+    """A stage of the posterior: the group, and how many later stages it is nested in."""
+
+    group: int
+    parents: int
+
+
+class PosteriorEntry(msgspec.Struct, frozen=True):
+    """The structure of the posterior; its numbers are arrays."""
+
+    stages: tuple[StageEntry, ...]
+    kept: tuple[int, ...]
+    kept_start: tuple[int, ...]
+    fixed_start: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """A model without its arrays and levels.
+
+    Attributes
+    ----------
+    info, history, varcorr : mappings
+        A `FitInfo` without its history, the `Iteration` and the `VarianceRow` records, by `to_plain`.
+    levels : tuple of LevelsEntry
+        Groups and columns with the same levels share an entry.
+    column_levels : mapping of str to int
+        Column to its entry in ``levels``.
+    files : mapping of str to FileEntry
+        Every other file, by its path in the directory.
+    """
+
+    format: str
+    schema: int
+    written_by: str
+    spec: DesignSpec
+    info: dict[str, Any]
+    history: tuple[dict[str, Any], ...]
+    fixed_columns: tuple[int, ...]
+    varcorr: tuple[dict[str, Any], ...]
+    groups: tuple[GroupEntry, ...]
+    levels: tuple[LevelsEntry, ...]
+    column_levels: dict[str, int]
+    posterior: PosteriorEntry | None
+    files: dict[str, FileEntry]
+
+
+def to_plain(record: msgspec.Struct) -> dict[str, Any]:
+    """A record as JSON data; fields that are NaN or infinite become the texts ``nan``, ``inf`` and ``-inf``."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in msgspec.to_builtins(record).items()
+    }
+
+
+def from_plain(kind: type[S], plain: Mapping[str, Any]) -> S:
+    """The inverse of `to_plain`.
+
+    Raises
+    ------
+    msgspec.ValidationError, ValueError
+        ``plain`` is no such record.
+    """
+    texts = {
+        field.encode_name
+        for field in msgspec.structs.fields(kind)
+        if field.type is float and isinstance(plain.get(field.encode_name), str)
+    }
+    return msgspec.convert({name: float(value) if name in texts else value for name, value in plain.items()}, kind)

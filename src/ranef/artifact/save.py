@@ -1,0 +1,189 @@
+"""A model to its directory: written beside it under another name, synced, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from ranef.artifact.arrays import to_arrays
+from ranef.artifact.manifest import (
+    ARRAYS_FILE,
+    FORMAT,
+    LEVELS_FOLDER,
+    MANIFEST_FILE,
+    SCHEMA,
+    FileEntry,
+    GroupEntry,
+    Header,
+    LevelsEntry,
+    Manifest,
+    PosteriorEntry,
+    StageEntry,
+    to_plain,
+)
+from ranef.artifact.model import Model
+from ranef.artifact.versions import versions
+from ranef.errors import ModelFileError
+from ranef.table import Levels
+
+
+def save(model: Model, path: str | os.PathLike[str], *, posterior: bool = True) -> None:
+    """Write a model to a directory.
+
+    Parameters
+    ----------
+    model : Model
+    path : str or path-like
+        The directory; folders above it are made. If it holds a model already, the new one takes its place only after
+        it is complete on disk.
+    posterior : bool
+        Whether to keep the joint covariance of the coefficients, which intervals of predictions need; it is the
+        largest part where crossed factors have many levels.
+
+    Raises
+    ------
+    ModelFileError
+        ``path`` is a file or a directory of something else, or it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    _check_replaceable(target)
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir()
+        _write(model, beside, posterior)
+        _replace(target, beside)
+    except (OSError, SafetensorError, pa.ArrowException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ModelFileError(
+            f"the model cannot be written to {target}: {reason}; make room or choose another place, then save again"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _check_replaceable(target: Path) -> None:
+    if target.is_file():
+        raise ModelFileError(f"{target} is a file; a model is saved to a directory: choose another name")
+    if not target.exists():
+        return
+    inside = {entry.name for entry in target.iterdir()}
+    if not inside:
+        return
+    try:
+        header = msgspec.json.decode((target / MANIFEST_FILE).read_bytes(), type=Header)
+    except (OSError, msgspec.MsgspecError):
+        header = None
+    if header is None or header.format != FORMAT:
+        raise ModelFileError(f"{target} holds something else than a ranef model; choose another name or remove it")
+    other = sorted(inside - {MANIFEST_FILE, ARRAYS_FILE, LEVELS_FOLDER})
+    if other:
+        raise ModelFileError(
+            f"{target} holds a model and also {', '.join(other[:3])}{', ...' * (len(other) > 3)}, which would be lost; "
+            "move that away, or choose another name"
+        )
+
+
+def _write(model: Model, folder: Path, posterior: bool) -> None:
+    (folder / LEVELS_FOLDER).mkdir()
+    distinct = _distinct([*model.column_levels.values(), *(group.levels for group in model.groups)])
+    entries = tuple(
+        LevelsEntry(f"{LEVELS_FOLDER}/{number}.parquet", len(levels), levels.ordered, levels.declared)
+        for number, levels in enumerate(distinct)
+    )
+    for entry, levels in zip(entries, distinct, strict=True):
+        pq.write_table(pa.table({"level": levels.values}), folder / entry.file)
+    save_file(to_arrays(model, posterior), folder / ARRAYS_FILE)
+    manifest = Manifest(
+        format=FORMAT,
+        schema=SCHEMA,
+        written_by=versions()["ranef"],
+        spec=model.spec,
+        info=to_plain(msgspec.structs.replace(model.info, history=())),
+        history=tuple(to_plain(iteration) for iteration in model.info.history),
+        fixed_columns=model.fixed_columns,
+        varcorr=tuple(to_plain(row) for row in model.varcorr),
+        groups=tuple(GroupEntry(_place(g.levels, distinct), g.combination is not None) for g in model.groups),
+        levels=entries,
+        column_levels={name: _place(levels, distinct) for name, levels in model.column_levels.items()},
+        posterior=_posterior_entry(model) if posterior else None,
+        files={name: _sealed(folder / name) for name in [ARRAYS_FILE, *(entry.file for entry in entries)]},
+    )
+    (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+    _sealed(folder / MANIFEST_FILE)
+    _sync_folder(folder / LEVELS_FOLDER)
+    _sync_folder(folder)
+
+
+def _distinct(all_levels: Iterable[Levels]) -> list[Levels]:
+    """Levels without repetitions: a grouping factor of one column mostly has that column's."""
+    found: list[Levels] = []
+    for levels in all_levels:
+        if not any(_same(levels, other) for other in found):
+            found.append(levels)
+    return found
+
+
+def _place(levels: Levels, distinct: list[Levels]) -> int:
+    return next(place for place, other in enumerate(distinct) if _same(levels, other))
+
+
+def _same(a: Levels, b: Levels) -> bool:
+    return (a.ordered, a.declared) == (b.ordered, b.declared) and bool(a.values.equals(b.values))
+
+
+def _posterior_entry(model: Model) -> PosteriorEntry | None:
+    posterior = model.posterior
+    if posterior is None:
+        return None
+    return PosteriorEntry(
+        stages=tuple(StageEntry(stage.group, len(stage.parents)) for stage in posterior.stages),
+        kept=posterior.kept,
+        kept_start=posterior.kept_start,
+        fixed_start=posterior.fixed_start,
+    )
+
+
+def _sealed(path: Path) -> FileEntry:
+    """Size and checksum of a file that is on the disk now."""
+    with path.open("rb+") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+        return FileEntry(file.seek(0, os.SEEK_END), digest)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(target: Path, new: Path) -> None:
+    """Rename ``new`` to ``target``; a model that is there steps aside first, and returns if that fails."""
+    if not target.exists():
+        new.rename(target)
+        _sync_folder(target.parent)
+        return
+    old = new.with_suffix(".old")
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    _sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
