@@ -32,6 +32,9 @@ from ranef.solve.system import (
 
 FloatArray = npt.NDArray[np.float64]
 
+# A residual sum of squares below this share of the response's is rounding.
+EXACT = 1e-13
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -98,10 +101,10 @@ def deviance(criterion: Criterion, theta: FloatArray) -> float:
 
 def _deviance(criterion: Criterion, system: System) -> float:
     nu = criterion.degrees
-    if not system.residual > 0:
+    if not system.residual > EXACT * criterion.cross.rest[-1, -1]:
         raise FitError(
-            "the model reproduces the response exactly, so the residual variance is zero and the likelihood has no "
-            "maximum. Is the response computed from the other columns, or is there one row per level?"
+            "the model reproduces the response exactly: the residual variance goes to zero and the likelihood has no "
+            "maximum. Is the response constant within the levels of a grouping factor, or computed from other columns?"
         )
     value = system.logdet_random + nu * (1 + np.log(2 * np.pi * system.residual / nu))
     if criterion.reml:

@@ -20,7 +20,7 @@ from ranef.learn.criterion import Criterion, Evaluation
 from ranef.learn.minimise import Minimum, Step, minimise
 from ranef.learn.scaling import Scaling, scale
 from ranef.learn.start import moment_start
-from ranef.learn.uncertainty import FixedEffects, fixed_effects, is_small, parameter_covariance
+from ranef.learn.uncertainty import FixedEffects, ParameterUncertainty, fixed_effects, parameter_uncertainty
 from ranef.prior import Layout
 from ranef.solve.cross_products import cross_products
 from ranef.solve.system import by_block
@@ -144,8 +144,7 @@ def _model(problem: Problem, found: Minimum, begun: float) -> Model:
     cross = criterion.cross
     sigma2, covariances = natural(problem, at)
     fixed = fixed_effects(criterion, at)
-    observed = is_small(criterion)
-    parameters = parameter_covariance(criterion, at, observed)
+    parameters = parameter_uncertainty(criterion, at)
     varcorr = tuple(_varcorr(problem, at, covariances, sigma2, parameters))
     back, y2 = scaling.x_back, scaling.y_scale**2
     beta = scaling.least_squares + scaling.y_scale * back @ at.system.beta
@@ -172,7 +171,7 @@ def _model(problem: Problem, found: Minimum, begun: float) -> Model:
                 sensitivity=z_back @ m @ into,
             )
         )
-    scale_to_newton = np.sqrt(np.diag(parameters)[:-1] / 2)
+    errors = np.sqrt(np.diag(parameters.covariance)[:-1])
     info = FitInfo(
         family="gaussian",
         link="identity",
@@ -190,8 +189,9 @@ def _model(problem: Problem, found: Minimum, begun: float) -> Model:
         solver="exact",
         iterations=len(found.history),
         seconds=time.perf_counter() - begun,
-        information="observed" if observed else "average",
-        gradient=float(np.max(np.abs(at.gradient) * scale_to_newton, initial=0.0)),
+        information=parameters.information,
+        # of half the deviance, times the standard error: how many standard errors the parameter is off
+        gradient=float(np.max(np.abs(at.gradient) * errors / 2, initial=0.0)),
         fixed_variance=float(np.var(design.x[:, scaling.columns] @ beta)) if p else 0.0,
         random_variance=_random_variance(design, covariances),
         history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in found.history),
@@ -206,7 +206,7 @@ def _model(problem: Problem, found: Minimum, begun: float) -> Model:
         varcorr=varcorr,
         groups=tuple(groups),
         column_levels=design.column_levels,
-        parameter_vcov=parameters,
+        parameter_vcov=parameters.covariance,
         vcov_gradient=y2 * back @ fixed.gradient @ back.T,
         posterior=_posterior(problem, at, fixed, sigma2),
     )
@@ -238,7 +238,7 @@ def _varcorr(
     at: Evaluation,
     covariances: Mapping[str, FloatArray],
     sigma2: float,
-    parameters: FloatArray,
+    parameters: ParameterUncertainty,
 ) -> list[VarianceRow]:
     rows: list[VarianceRow] = []
     m = problem.layout.parameters
@@ -249,11 +249,13 @@ def _varcorr(
         half = sigma2 * (problem.scaling.z_back[b] @ problem.layout.basis[b]) @ root.T
         slopes[problem.layout.slices[b]] = half + half.transpose(0, 2, 1)
         slopes[m] = covariance
-        variance = np.einsum("pij,pq,qij->ij", slopes, parameters, slopes)
-        # the log residual variance alone still moves a covariance at the boundary: no standard error there
-        error = np.sqrt(np.where(np.isclose(covariance, 0, atol=1e-300), np.nan, variance.clip(0)))
+        variance = np.einsum("pij,pq,qij->ij", slopes, parameters.covariance, slopes)
+        lost = np.abs(np.einsum("pij,pu->iju", slopes, parameters.unknown)).sum(-1)
+        # no standard error at the boundary, or for what the data do not determine
+        none = (covariance == 0) | (lost > 1e-6 * np.sqrt(np.sum(slopes**2, axis=0)))
+        error = np.sqrt(np.where(none, np.nan, variance.clip(0)))
         rows += _term_rows(spec, covariance, error)
-    residual_error = sigma2 * float(np.sqrt(parameters[m, m]))
+    residual_error = sigma2 * float(np.sqrt(parameters.covariance[m, m]))
     rows.append(VarianceRow("Residual", None, None, sigma2, float(np.sqrt(sigma2)), residual_error, 0.0))
     return rows
 

@@ -7,6 +7,7 @@ Brockhoff and Christensen (2017), lmerTest, J. Stat. Software 82(13), section 2,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -66,45 +67,89 @@ def fixed_effects(criterion: Criterion, at: Evaluation) -> FixedEffects:
     return FixedEffects(by_block(cross, shift), vcov, np.array([*gradient, vcov]))
 
 
-def is_small(criterion: Criterion) -> bool:
+def _is_small(criterion: Criterion) -> bool:
     """Whether the observed information is cheap."""
     cross = criterion.cross
     pairs = sum(float(s.size * np.sum(np.diff(s.offsets).astype(np.float64) ** 2)) for s in cross.stages)
     return len(cross.rest) <= MOST_COLUMNS and pairs <= MOST_PAIRS
 
 
-def parameter_covariance(criterion: Criterion, at: Evaluation, observed: bool) -> FloatArray:
-    """Covariance of ``(theta, log sigma^2)``; zero rows for parameters at the boundary.
+@dataclass(frozen=True, eq=False)
+class ParameterUncertainty:
+    """Covariance of ``(theta, log sigma^2)``.
 
-    Observed: inverse Hessian of half the deviance, central differences of its analytic gradient. Otherwise the average
-    information, which needs nothing more than the search's last metric did.
+    Attributes
+    ----------
+    covariance : float64 array, shape (parameters + 1,) * 2
+        Zero rows for parameters at the boundary.
+    unknown : float64 array, shape (parameters + 1, directions)
+        Orthonormal directions that the data do not determine (two factors with the same levels, say); the covariance
+        leaves them out.
+    information : {"observed", "average"}
     """
-    layout = criterion.layout
-    first = _quadratic_slopes(criterion, at, at.sigma2)
-    free = _free(criterion, at)
-    m = layout.parameters
-    hessian = np.zeros((m + 1, m + 1))
-    if observed:
-        for j in np.flatnonzero(free):
-            h = 1e-4 * max(abs(at.theta[j]), 1e-2)
-            change = np.zeros(m)
-            change[j] = h
-            ahead, behind = evaluate(criterion, at.theta + change), evaluate(criterion, at.theta - change)
-            hessian[j, :m] = (_slope(criterion, ahead, at.sigma2) - _slope(criterion, behind, at.sigma2)) / (2 * h)
-        hessian[:m, :m] = (hessian[:m, :m] + hessian[:m, :m].T) / 2
-    else:
-        directions = []
-        for basis, factor in zip(layout.basis, at.system.factors, strict=True):
-            half = np.einsum("pij,kj->pik", basis, factor)
-            directions.append(half + half.transpose(0, 2, 1))
-        profiled = information(criterion, at.system, at.scores, tuple(directions), at.sigma2)
-        hessian[:m, :m] = profiled + np.outer(first, first) / criterion.degrees
-    hessian[m, :m] = hessian[:m, m] = first
-    hessian[m, m] = criterion.degrees
-    inside = np.flatnonzero(np.append(free, True))
-    out = np.zeros((m + 1, m + 1))
-    out[np.ix_(inside, inside)] = 2 * np.linalg.pinv(hessian[np.ix_(inside, inside)], rcond=1e-12, hermitian=True)
+
+    covariance: FloatArray
+    unknown: FloatArray
+    information: Literal["observed", "average"]
+
+
+def parameter_uncertainty(criterion: Criterion, at: Evaluation) -> ParameterUncertainty:
+    """Inverse of the observed information where that is cheap and positive definite, else of the average one.
+
+    Observed: half the Hessian of the deviance, by central differences of its analytic gradient. Average: what the
+    search's last metric is made of.
+    """
+    inside = np.flatnonzero(np.append(_free(criterion, at), True))
+    if _is_small(criterion):
+        covariance, unknown = _invert_information(_observed_hessian(criterion, at), inside)
+        if not unknown.shape[1]:
+            return ParameterUncertainty(covariance, unknown, "observed")
+    return ParameterUncertainty(*_invert_information(_average_hessian(criterion, at), inside), "average")
+
+
+def _invert_information(hessian: FloatArray, inside: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+    """Twice the inverse of a Hessian of the deviance, and the directions without positive curvature."""
+    own = hessian[np.ix_(inside, inside)]
+    scale = np.sqrt(np.maximum(np.diag(own), 1e-300))
+    values, vectors = np.linalg.eigh(own / np.outer(scale, scale))
+    positive = values > 1e-9 * values[-1]
+    root = vectors[:, positive] / np.sqrt(values[positive]) / scale[:, None]
+    covariance = np.zeros_like(hessian)
+    covariance[np.ix_(inside, inside)] = 2 * root @ root.T
+    unknown = np.zeros((len(hessian), int(np.sum(~positive))))
+    unknown[inside] = np.linalg.qr(vectors[:, ~positive] / scale[:, None])[0]
+    return covariance, unknown
+
+
+def _bordered(criterion: Criterion, at: Evaluation, inner: FloatArray) -> FloatArray:
+    """Hessian over ``(theta, log sigma^2)`` from that over ``theta`` at a fixed residual variance."""
+    m = criterion.layout.parameters
+    out = np.empty((m + 1, m + 1))
+    out[:m, :m] = (inner + inner.T) / 2
+    out[m, :m] = out[:m, m] = _quadratic_slopes(criterion, at, at.sigma2)
+    out[m, m] = criterion.degrees
     return out
+
+
+def _observed_hessian(criterion: Criterion, at: Evaluation) -> FloatArray:
+    m = criterion.layout.parameters
+    inner = np.zeros((m, m))
+    for j in range(m):
+        change = np.zeros(m)
+        change[j] = h = 1e-4 * max(abs(at.theta[j]), 1e-2)
+        ahead, behind = evaluate(criterion, at.theta + change), evaluate(criterion, at.theta - change)
+        inner[j] = (_slope(criterion, ahead, at.sigma2) - _slope(criterion, behind, at.sigma2)) / (2 * h)
+    return _bordered(criterion, at, inner)
+
+
+def _average_hessian(criterion: Criterion, at: Evaluation) -> FloatArray:
+    first = _quadratic_slopes(criterion, at, at.sigma2)
+    directions = []
+    for basis, factor in zip(criterion.layout.basis, at.system.factors, strict=True):
+        half = np.einsum("pij,kj->pik", basis, factor)
+        directions.append(half + half.transpose(0, 2, 1))
+    profiled = information(criterion, at.system, at.scores, tuple(directions), at.sigma2)
+    return _bordered(criterion, at, profiled + np.outer(first, first) / criterion.degrees)
 
 
 def _slope(criterion: Criterion, at: Evaluation, sigma2: float) -> FloatArray:

@@ -207,8 +207,9 @@ def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engin
         _, info = lapack.dpotrf(lower.T, lower=0, clean=0, overwrite_a=1)
         if info:
             raise FitError(
-                "the mixed-model system is singular: the fixed effects are too nearly dependent on each other given "
-                "the random effects. Drop a column, or centre and scale the covariates."
+                "the mixed-model system is singular in floating point: either a grouping factor explains the response "
+                "almost exactly (its variance is more than about 1e12 times the residual's), or columns of the fixed "
+                "part depend on each other given the random effects; drop one of them"
             )
     diagonal = np.log(np.diag(lower))
     half_solution = solve_triangular(lower, response, lower=True, check_finite=False) if solved else response
@@ -434,7 +435,7 @@ def invert(system: System, fixed: bool) -> Inverse:
     if take:
         _, info = lapack.dpotri(spherical.T, lower=0, overwrite_c=1)
         if info:
-            raise FitError("the mixed-model system is singular; centre and scale the covariates.")
+            raise FitError("the mixed-model system is singular in floating point")
     rest = np.zeros_like(system.raw)
     bands = [(i, min(j, take)) for i, j in cross.bands if i < take]
     engine.each(
