@@ -1,0 +1,166 @@
+"""Predictions for new rows, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from ranef.artifact.model import FloatArray, Model
+from ranef.errors import LevelError, OptionError
+from ranef.score.rows import Batch, GroupBatch, Unknown, batches, read_rows
+from ranef.score.select import select
+from ranef.score.variance import coefficient_variance, prior_variance
+from ranef.table import Source
+
+NewLevels: TypeAlias = Literal["population", "raise"]
+Interval: TypeAlias = Literal["confidence", "prediction"]
+
+MOST_ROWS = 1 << 16
+NUMBERS_A_BATCH = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One value a row, in the order of the rows.
+
+    Attributes
+    ----------
+    fit : float64 array, shape (rows,)
+        Response units; NaN where a covariate or the value of a grouping factor is missing.
+    lower, upper : float64 array, shape (rows,), or None
+        The interval that was asked for.
+    missing : int
+        Rows that are NaN.
+    unknown : mapping of str to Unknown
+        For each grouping factor with levels that the fit did not have: rows, first row, its level.
+    """
+
+    fit: FloatArray
+    lower: FloatArray | None
+    upper: FloatArray | None
+    missing: int
+    unknown: Mapping[str, Unknown]
+
+
+def predict(
+    model: Model,
+    source: Source,
+    *,
+    new_levels: NewLevels = "population",
+    interval: Interval | None = None,
+    level: float = 0.95,
+    include: str | Collection[str] | None = None,
+    exclude: str | Collection[str] | None = None,
+) -> Prediction:
+    """Predict the response of new rows: offset, fixed effects and conditional modes.
+
+    Parameters
+    ----------
+    model : Model
+    source : Source
+        The response need not be there; only the columns that take part are read.
+    new_levels : {"population", "raise"}
+        What a level that the fit did not have gets: the population's value (its effects are zero), or an error.
+    interval : {"confidence", "prediction"}, optional
+        ``"confidence"``: for the row's expected response given its levels, with the uncertainty of fixed effects and
+        modes at the estimated covariances; the effects of a new level count as zero. ``"prediction"``: for a new
+        response of weight 1, which adds the residual variance, and for new levels the variance between levels.
+    level : float
+        Probability that the interval holds, between 0 and 1.
+    include, exclude : str or collection of str, optional
+        The parts to sum, or to leave out; see `ranef.score.select.select`. Parts that are left out are no source of
+        uncertainty either.
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    OptionError
+        An option is wrong, or a column is not in the data.
+    LevelError
+        A fixed effect has a level that was not there in fitting; a grouping factor, with ``new_levels="raise"``.
+    DataError
+        A column has another type than in the fit, or values that the formula cannot take.
+
+    Notes
+    -----
+    Variances are those of Henderson's mixed-model equations, the covariance parameters taken as known; intervals are
+    normal.
+    """
+    _check_options(model, new_levels, interval, level)
+    selection = select(model.spec, include, exclude)
+    rows = read_rows(model, source, selection)
+    if new_levels == "raise":
+        _refuse(rows.unknown)
+    fit = np.empty(rows.table.rows)
+    sd = np.empty(rows.table.rows if interval else 0)
+    for batch in batches(model, rows, selection, _batch_rows(model)):
+        here = slice(batch.start, batch.stop)
+        fit[here] = _expected(model, batch)
+        if interval and model.posterior is not None:
+            variance = coefficient_variance(model.posterior, batch)
+            if interval == "prediction":
+                variance += model.info.sigma**2 + prior_variance(model.groups, batch)
+            sd[here] = np.sqrt(variance)
+    half = NormalDist().inv_cdf((1 + level) / 2) * sd
+    return Prediction(
+        fit=fit,
+        lower=fit - half if interval else None,
+        upper=fit + half if interval else None,
+        missing=int(np.count_nonzero(np.isnan(fit))),
+        unknown=rows.unknown,
+    )
+
+
+def _check_options(model: Model, new_levels: str, interval: str | None, level: float) -> None:
+    if new_levels not in ("population", "raise"):
+        raise OptionError(f"new_levels must be 'population' or 'raise', not {new_levels!r}")
+    if interval not in (None, "confidence", "prediction"):
+        raise OptionError(f"interval must be None, 'confidence' or 'prediction', not {interval!r}")
+    if not isinstance(level, int | float) or not 0 < level < 1:
+        raise OptionError(f"level must be a probability between 0 and 1, such as 0.95, not {level!r}")
+    if interval and model.posterior is None:
+        raise OptionError(
+            "this model was saved without its posterior covariance, which intervals of predictions need; "
+            "save it with posterior=True, or predict without an interval"
+        )
+
+
+def _refuse(unknown: Mapping[str, Unknown]) -> None:
+    for name, found in unknown.items():
+        raise LevelError(
+            f"grouping factor {name!r} has levels that were not there in fitting, in {found.rows:,} rows: the first "
+            f"is {found.label!r} in row {found.first}; leave these rows out, fit again with them, or take the "
+            "population's value with new_levels='population'",
+            column=name,
+            row=found.first,
+            count=found.rows,
+        )
+
+
+def _batch_rows(model: Model) -> int:
+    width = len(model.spec.fixed.names) + sum(len(group.coefficients) for group in model.spec.groups)
+    return max(1, min(MOST_ROWS, NUMBERS_A_BATCH // max(width, 1)))
+
+
+def _expected(model: Model, batch: Batch) -> FloatArray:
+    total = np.zeros(batch.stop - batch.start) if batch.offset is None else batch.offset.copy()
+    if batch.x is not None:
+        total += batch.x @ model.beta
+    for group in batch.groups:
+        total += _effect(model.groups[group.group].modes, group)
+    return total
+
+
+def _effect(modes: FloatArray, group: GroupBatch) -> FloatArray:
+    k = len(group.coefficients)
+    # the codes UNKNOWN (-2) and MISSING (-1) index the modes from their end
+    whole = np.vstack([modes[:, group.coefficients], np.zeros((1, k)), np.full((1, k), np.nan)])
+    effect: FloatArray = np.einsum("nk,nk->n", group.covariates, whole[group.codes])
+    return effect

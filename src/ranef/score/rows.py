@@ -1,0 +1,283 @@
+"""New rows as the model sees them: levels matched by value, then covariates batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ranef.artifact.model import FloatArray, Model
+from ranef.design.columns import (
+    Arithmetic,
+    Categories,
+    Column,
+    Constant,
+    LevelTest,
+    Operation,
+    columns_of,
+    evaluate,
+)
+from ranef.design.matrix import Value, model_matrix
+from ranef.design.spec import DesignSpec
+from ranef.errors import DataError
+from ranef.score.select import Selection
+from ranef.table import (
+    MISSING,
+    UNKNOWN,
+    CodeArray,
+    Factor,
+    Levels,
+    Source,
+    Table,
+    encode_combination,
+    labels_of,
+    read_table,
+)
+from ranef.table.encode import EncodedBatch, merge
+from ranef.table.kinds import common_type
+
+T = TypeVar("T")
+
+
+class Unknown(NamedTuple):
+    """Rows whose level of a grouping factor the model has not seen: how many, the first, and its level as text."""
+
+    rows: int
+    first: int
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of new data.
+
+    Attributes
+    ----------
+    table : Table
+        The columns of the covariates. Factors hold the levels of the fit, then those that are new.
+    codes : mapping of int to int32 array, shape (rows,)
+        For each grouping factor that takes part, by its place in the model: codes into its `GroupModel.levels`,
+        MISSING or UNKNOWN.
+    unknown : mapping of str to Unknown
+        By name of the grouping factor; those with unknown levels only.
+    """
+
+    table: Table
+    codes: Mapping[int, CodeArray]
+    unknown: Mapping[str, Unknown]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupBatch:
+    """One grouping factor on a batch of rows.
+
+    Attributes
+    ----------
+    group : int
+        Its place in the model.
+    coefficients : int64 array, shape (k,)
+        Which of a level's coefficients take part.
+    codes : int32 array, shape (rows,)
+    covariates : float64 array, shape (rows, k)
+    """
+
+    group: int
+    coefficients: npt.NDArray[np.int64]
+    codes: CodeArray
+    covariates: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The rows ``[start, stop)``; NaN where a covariate is missing.
+
+    Attributes
+    ----------
+    x : float64 array, shape (rows, p), or None
+        Columns of the estimated fixed effects; None if the fixed part takes no part.
+    offset : float64 array, shape (rows,), or None
+    groups : tuple of GroupBatch
+    """
+
+    start: int
+    stop: int
+    x: FloatArray | None
+    offset: FloatArray | None
+    groups: tuple[GroupBatch, ...]
+
+
+def read_rows(model: Model, source: Source, selection: Selection) -> Rows:
+    """Read the columns that the selected parts need, and no other.
+
+    Parameters
+    ----------
+    model : Model
+    source : Source
+    selection : Selection
+
+    Raises
+    ------
+    OptionError
+        A column is not in the data.
+    DataError
+        A column has another type than in the fit.
+    """
+    numbers, covariates = _covariate_columns(model.spec, selection)
+    active = [g for g, terms in enumerate(selection.terms) if terms]
+    grouping = {name for g in active for name in model.spec.groups[g].columns}
+    raw = read_table(source, numbers=numbers, factors=sorted(covariates | grouping))
+    codes, unknown = {}, {}
+    for g in active:
+        spec, group = model.spec.groups[g], model.groups[g]
+        if group.combination is None:
+            codes[g] = match(spec.name, raw.factors[spec.name], group.levels)
+        else:
+            parts = [match(name, raw.factors[name], model.column_levels[name]) for name in spec.columns]
+            codes[g] = encode_combination(parts, group.combination)
+        new = codes[g] == UNKNOWN
+        count = int(np.count_nonzero(new))
+        if count:
+            row = int(np.argmax(new))
+            unknown[spec.name] = Unknown(count, row, _label([raw.factors[name] for name in spec.columns], row))
+    factors = {name: _extended(name, raw.factors[name], model.column_levels[name]) for name in sorted(covariates)}
+    return Rows(Table(raw.rows, raw.numbers, factors), codes, unknown)
+
+
+def batches(model: Model, rows: Rows, selection: Selection, size: int) -> Iterator[Batch]:
+    """The covariates of at most ``size`` rows at a time.
+
+    Raises
+    ------
+    LevelError
+        A covariate has a level that was not there in fitting.
+    DataError
+        An operation of the formula cannot take a value.
+    """
+    spec, kept = model.spec, list(model.fixed_columns)
+    coefficients = {
+        g: np.concatenate([np.arange(t.start, t.start + t.size) for t in (spec.groups[g].terms[i] for i in chosen)])
+        for g, chosen in enumerate(selection.terms)
+        if chosen
+    }
+
+    def fixed(table: Table) -> FloatArray:
+        matrix = model_matrix(spec.fixed, table)
+        return matrix if len(kept) == matrix.shape[1] else matrix[:, kept]
+
+    def offset(table: Table) -> FloatArray:
+        total: FloatArray = np.sum([evaluate(cast(Operation, value), table) for value in spec.offsets], axis=0)
+        return total
+
+    def effects(group: int) -> Callable[[Table], FloatArray]:
+        terms = [spec.groups[group].terms[i].effects for i in selection.terms[group]]
+        return lambda table: np.concatenate([model_matrix(one, table) for one in terms], axis=1)
+
+    for start in range(0, rows.table.rows, size):
+        stop = min(start + size, rows.table.rows)
+        part = _part(rows.table, start, stop)
+
+        def on_part(compute: Callable[[Table], T], part: Table = part) -> T:
+            try:
+                return compute(part)
+            except DataError:
+                compute(rows.table)  # the same error, with the row and the count in the whole data
+                raise
+
+        yield Batch(
+            start,
+            stop,
+            on_part(fixed) if selection.fixed else None,
+            on_part(offset) if selection.fixed and spec.offsets else None,
+            tuple(
+                GroupBatch(g, coefficients[g], codes[start:stop], on_part(effects(g)))
+                for g, codes in rows.codes.items()
+            ),
+        )
+
+
+def match(column: str, factor: Factor, levels: Levels) -> CodeArray:
+    """Codes of a factor's rows into other levels, by value; UNKNOWN where they lack it.
+
+    Parameters
+    ----------
+    column : str
+        For messages.
+    factor : Factor
+    levels : Levels
+
+    Returns
+    -------
+    int32 array, shape (rows,)
+
+    Raises
+    ------
+    DataError
+        The levels are of types that cannot be compared, such as text and numbers.
+    """
+    # the codes UNKNOWN and MISSING index the lookup from its end
+    return np.append(_lookup(column, factor.levels, levels), np.array([UNKNOWN, MISSING], np.int32))[factor.codes]
+
+
+def _lookup(column: str, own: Levels, levels: Levels) -> CodeArray:
+    each = EncodedBatch(np.arange(len(own), dtype=np.int32), own.values, False, False, own.values.type)
+    return merge(column, [each], levels).codes
+
+
+def _extended(column: str, factor: Factor, levels: Levels) -> Factor:
+    """The factor with the levels of the fit first and its own new ones behind, so that errors can name these."""
+    lookup = _lookup(column, factor.levels, levels)
+    new = lookup == UNKNOWN
+    values = levels.values
+    if new.any():
+        lookup[new] = len(levels) + np.arange(np.count_nonzero(new), dtype=np.int32)
+        added = factor.levels.values.take(pa.array(np.flatnonzero(new)))
+        dtype = common_type([values.type, added.type]) if len(levels) else added.type
+        values = pa.concat_arrays([values.cast(dtype, safe=False), added.cast(dtype, safe=False)])
+    codes = np.append(lookup, np.array([UNKNOWN, MISSING], np.int32))[factor.codes]
+    return Factor(codes, Levels(values, levels.ordered, levels.declared))
+
+
+def _label(factors: list[Factor], row: int) -> str:
+    return ":".join(labels_of(factor.levels.values.slice(factor.codes[row], 1))[0] for factor in factors)
+
+
+def _covariate_columns(spec: DesignSpec, selection: Selection) -> tuple[list[str], set[str]]:
+    """Columns that the selected covariates read as numbers, and as factors."""
+    parts = [spec.groups[g].terms[t].effects for g, terms in enumerate(selection.terms) for t in terms]
+    if selection.fixed:
+        parts.append(spec.fixed)
+    values: list[Value] = [variable.value for part in parts for variable in part.variables]
+    values += spec.offsets if selection.fixed else ()
+    numbers: set[str] = set()
+    factors: set[str] = set()
+    for value in values:
+        for leaf in _leaves(value):
+            (numbers if isinstance(leaf, Column) else factors).update(columns_of(leaf))
+    return sorted(numbers), factors
+
+
+def _leaves(value: Value) -> Iterator[Column | LevelTest | Categories]:
+    """The parts of a value that read a column."""
+    match value:
+        case Column() | LevelTest() | Categories():
+            yield value
+        case Constant():
+            return
+        case Arithmetic(left=left, right=right):
+            yield from _leaves(left)
+            yield from _leaves(right)
+        case _:
+            yield from _leaves(value.argument)
+
+
+def _part(table: Table, start: int, stop: int) -> Table:
+    rows = slice(start, stop)
+    return Table(
+        stop - start,
+        {name: values[rows] for name, values in table.numbers.items()},
+        {name: Factor(factor.codes[rows], factor.levels) for name, factor in table.factors.items()},
+    )
