@@ -1,0 +1,94 @@
+"""``ranef fit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ranef.cli.guard import note
+from ranef.errors import FormulaError, OptionError
+
+_FILES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".arrow", ".feather")
+
+
+def fit(
+    formula: Annotated[
+        str, typer.Argument(metavar="FORMULA", help='In quotes: "y ~ x + (1 + x | g)".', show_default=False)
+    ],
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA...", help="Parquet, CSV or Arrow files, a folder or a glob.", show_default=False),
+    ],
+    family: Annotated[str, typer.Option(help="Distribution of the response.")] = "gaussian",
+    link: Annotated[str | None, typer.Option(help="Link function; default: the family's own.")] = None,
+    method: Annotated[str | None, typer.Option(help="reml (default) or ml.")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="COLUMN", help="Prior weights: variance 1/weight.")] = None,
+    offset: Annotated[str | None, typer.Option(metavar="COLUMN", help="Added to the linear predictor.")] = None,
+    missing: Annotated[str, typer.Option(help="Rows that lack a value: drop or raise.")] = "drop",
+    tolerance: Annotated[
+        float | None, typer.Option(help="Stop when the deviance can fall by less; default 1e-9.", show_default=False)
+    ] = None,
+    max_iterations: Annotated[
+        int | None, typer.Option(help="Evaluations of the criterion; default 200.", show_default=False)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Default: all cores.", show_default=False)] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Start from the covariances of this saved model.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the model here.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document in place of the summary.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No summary, progress or notes; warnings and errors only.")
+    ] = False,
+) -> None:
+    """Fit a linear mixed model and print its summary."""
+    check_formula(formula, data)
+    from ranef.cli.target import check_target
+    from ranef.result.document import to_json
+    from ranef.result.fit import load
+    from ranef.result.front import fit as fit_model
+
+    if out is not None:
+        check_target(out)
+    fitted = fit_model(
+        formula,
+        data,
+        family=family,
+        link=link,
+        method=method,  # type: ignore[arg-type]  # the library checks it, with a better message
+        weights=weights,
+        offset=offset,
+        missing=missing,  # type: ignore[arg-type]
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        threads=threads,
+        start=None if start is None else load(start),
+        progress=False if quiet else None,
+    )
+    if out is not None:
+        fitted.save(out)
+        if not quiet:
+            note(f"model saved to {out}")
+    if json:
+        print(to_json(fitted))
+    elif not quiet:
+        print(fitted)
+
+
+def check_formula(formula: str, data: list[str]) -> None:
+    """Catch what a shell does to a formula without quotes, and a file in the formula's place.
+
+    Raises
+    ------
+    FormulaError, OptionError
+    """
+    if "~" in formula:
+        return
+    if formula.lower().endswith(_FILES) or Path(formula).exists():
+        meant = next((word for word in data if "~" in word and " " in word), "y ~ x + (1 | g)")
+        raise OptionError(f'{formula} is a file, and the formula comes first: ranef fit "{meant}" {formula}')
+    raise FormulaError(
+        f'{formula!r} is not a formula: it has no ~. Put the whole formula in quotes, such as "y ~ x + (1 | g)"'
+    )

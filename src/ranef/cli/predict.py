@@ -1,0 +1,117 @@
+"""``ranef predict``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ranef.cli.guard import note
+from ranef.errors import OptionError
+
+if TYPE_CHECKING:
+    from ranef.table import Source
+
+_BATCH_ROWS = 1 << 16
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="DIR", help="A saved model.", show_default=False)],
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA...", help="Parquet, CSV or Arrow files, a folder or a glob.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=".parquet or .csv; default: CSV on stdout.", show_default=False),
+    ] = None,
+    type: Annotated[str, typer.Option(help="response or link.")] = "response",
+    interval: Annotated[
+        str | None, typer.Option(help="confidence or prediction: adds the columns lwr and upr.")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Coverage of the interval.")] = 0.95,
+    new_levels: Annotated[
+        str, typer.Option(help="Levels not seen in fitting: population (an average level) or raise.")
+    ] = "population",
+    include: Annotated[
+        list[str] | None, typer.Option(help="Only these parts: fixed, a grouping factor or a term. Repeatable.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="All parts but these. Repeatable.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Copy this column of the data. Repeatable.")
+    ] = None,
+) -> None:
+    """Predict the rows of DATA, one row out for each row in, in their order."""
+    import numpy as np
+
+    from ranef.result.fit import load
+    from ranef.table import open_source, write_table
+
+    begun = time.perf_counter()
+    _check_out(out)
+    fitted = load(model)
+    source = open_source(data)
+    names = ["fit"] if interval is None else ["fit", "lwr", "upr"]
+    kept = _kept(source, keep or [], names)
+    found = fitted.predict(
+        source,
+        type=type,  # type: ignore[arg-type]  # the library checks these, with a better message
+        new_levels=new_levels,  # type: ignore[arg-type]
+        interval=interval,  # type: ignore[arg-type]
+        level=level,
+        include=include or None,
+        exclude=exclude or None,
+    )
+    predicted = {"fit": found} if interval is None else {name: np.asarray(found[name]) for name in names}
+    columns = {**kept, **predicted}
+    if out is None:
+        _write_csv(columns)
+    else:
+        write_table(out, columns)
+    lacking = int(np.isnan(predicted["fit"]).sum())
+    without = f", {lacking:,} of them without a prediction" if lacking else ""
+    where = "" if out is None else f" to {out}"
+    note(f"{len(predicted['fit']):,} rows{without} in {time.perf_counter() - begun:.2f} s{where}")
+
+
+def _check_out(out: Path | None) -> None:
+    if out is None:
+        return
+    if out.suffix.lower() not in (".parquet", ".csv"):
+        raise OptionError(f"--out {out}: the extension must be .parquet or .csv")
+    if not out.parent.is_dir():
+        raise OptionError(f"--out {out}: there is no folder {out.parent}; make it first")
+
+
+def _kept(source: Source, keep: Sequence[str], taken: Sequence[str]) -> dict[str, Any]:
+    """The columns to copy, each as an Arrow array of plain values."""
+    import pyarrow as pa
+
+    for name in taken:
+        if name in keep:
+            raise OptionError(f"--keep {name}: the predictions have this name; rename the column in the data first")
+    if not keep:
+        return {}
+    names = list(dict.fromkeys(keep))
+    chunks: dict[str, list[Any]] = {name: [] for name in names}
+    for batch in source.batches(names):
+        for name, column in zip(names, batch.columns, strict=True):
+            chunks[name].append(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
+    return {name: pa.chunked_array(chunks[name]) for name in names}
+
+
+def _write_csv(columns: Mapping[str, Any]) -> None:
+    """CSV on stdout, piece by piece; NaN is an empty field."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    arrays = [c if isinstance(c, pa.ChunkedArray) else pa.array(c, from_pandas=True) for c in columns.values()]
+    table = pa.table(arrays, names=list(columns))
+    for start in range(0, max(table.num_rows, 1), _BATCH_ROWS):
+        sink = pa.BufferOutputStream()
+        csv.write_csv(table.slice(start, _BATCH_ROWS), sink, csv.WriteOptions(include_header=start == 0))
+        sys.stdout.write(sink.getvalue().to_pybytes().decode())

@@ -1,0 +1,78 @@
+"""A fit as one JSON document, for programs: what ``ranef fit --json`` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ranef.result.tables import fixef_table, varcorr_table
+
+if TYPE_CHECKING:
+    from ranef.result.fit import Fit
+
+
+def document(fit: Fit) -> dict[str, Any]:
+    """A fit as plain dicts, lists, text and numbers; what is not finite is None.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    dict
+        Keys ``method``, ``formula``, ``family``, ``link``, ``nobs``, ``dropped``, ``dropped_missing`` (rows without a
+        value by column), ``groups`` (levels by factor), ``fixef`` (rows of `Fit.fixef`), ``varcorr`` (rows of
+        `Fit.varcorr`), ``thresholds`` and ``dispersion`` (None: of other families), ``sigma``, ``loglik``,
+        ``loglik_mcse``, ``deviance``, ``aic``, ``bic``, ``df``, ``converged``, ``singular``, ``solver``,
+        ``iterations``, ``seconds``.
+    """
+    info = fit.model.info
+    levels = {spec.name: len(group.levels) for spec, group in zip(fit.model.spec.groups, fit.model.groups, strict=True)}
+    return {
+        "method": info.method,
+        "formula": fit.formula,
+        "family": info.family,
+        "link": info.link,
+        "nobs": info.nobs,
+        "dropped": info.dropped,
+        "dropped_missing": dict(info.dropped_missing),
+        "groups": levels,
+        "fixef": _rows(fixef_table(fit.model)),
+        "varcorr": _rows(varcorr_table(fit.model)),
+        "thresholds": None,
+        "dispersion": None,
+        "sigma": _plain(fit.sigma),
+        "loglik": _plain(fit.loglik),
+        "loglik_mcse": _plain(fit.loglik_mcse),
+        "deviance": _plain(fit.deviance),
+        "aic": _plain(fit.aic),
+        "bic": _plain(fit.bic),
+        "df": fit.df,
+        "converged": info.converged,
+        "singular": info.singular,
+        "solver": info.solver,
+        "iterations": info.iterations,
+        "seconds": fit.seconds,
+    }
+
+
+def to_json(fit: Fit) -> str:
+    """`document` as indented JSON text."""
+    return msgspec.json.format(msgspec.json.encode(document(fit)), indent=2).decode()
+
+
+def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [
+        {name: _plain(value) for name, value in zip(columns, row, strict=True)}
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):  # a NumPy number
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
