@@ -1,4 +1,4 @@
-"""Dense mixed models: everything by the covariance matrix of all rows. Slow, short and independent of ranef's algebra."""
+"""Dense mixed models by the covariance matrix of all rows: slow, short, independent of ranef's algebra."""
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ def example(kind: str, seed: int = 0, rows: int = 90, weighted: bool = False) ->
         "identity": ([block(codes(9), 3)], [(Structure("identity", 3),)]),
         "two terms": ([block(codes(9), 3)], [(Structure("full", 1), Structure("full", 2))]),
         "crossed": ([block(codes(9)), block(codes(6))], [one, one]),
-        "crossed slopes": ([block(codes(9), 2), block(codes(6), 3)], [(Structure("full", 2),), (Structure("full", 3),)]),
+        "crossed slopes": (
+            [block(codes(9), 2), block(codes(6), 3)],
+            [(Structure("full", 2),), (Structure("full", 3),)],
+        ),
         "nested": ([block(middle), block(inner)], [one, one]),
         "chain": (
             [block(inner, 2), block(middle), block(outer, 2)],

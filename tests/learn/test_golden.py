@@ -53,6 +53,6 @@ def test_modes(fitted):
         assert group.modes[level, column] == pytest.approx(one["mode"], rel=1e-4, abs=1e-5 * scale)
         sd = np.sqrt(group.conditional[level, column, column])
         assert sd == pytest.approx(one["cond_sd"], rel=1e-4, abs=1e-6 * scale)
-    assert {spec.name: len(group.levels) for spec, group in zip(model.spec.groups, model.groups, strict=True)} == golden[
-        "n_levels"
-    ]
+    assert {
+        spec.name: len(group.levels) for spec, group in zip(model.spec.groups, model.groups, strict=True)
+    } == golden["n_levels"]

@@ -91,7 +91,9 @@ def test_zero_variances_are_ordinary_points(kind):
             crossed = oracle.z.T @ oracle.projection @ oracle.z
             at = 0
             for trace, levels, k in zip(found.trace, cross.levels, cross.sizes, strict=True):
-                total = sum(crossed[at + g * k : at + (g + 1) * k, at + g * k : at + (g + 1) * k] for g in range(levels))
+                total = sum(
+                    crossed[at + g * k : at + (g + 1) * k, at + g * k : at + (g + 1) * k] for g in range(levels)
+                )
                 np.testing.assert_allclose(trace, total, rtol=1e-8)
                 at += levels * k
 

@@ -33,7 +33,7 @@ from ranef.solve.system import (
 FloatArray = npt.NDArray[np.float64]
 
 # A residual sum of squares below this share of the response's is rounding.
-EXACT = 1e-13
+EXACT = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +103,9 @@ def _deviance(criterion: Criterion, system: System) -> float:
     nu = criterion.degrees
     if not system.residual > EXACT * criterion.cross.rest[-1, -1]:
         raise FitError(
-            "the model reproduces the response exactly: the residual variance goes to zero and the likelihood has no "
-            "maximum. Is the response constant within the levels of a grouping factor, or computed from other columns?"
+            "the model reproduces the response (almost) exactly: the residual variance goes to zero and the likelihood "
+            "has no maximum. Is the response constant within the levels of a grouping factor, or computed from other "
+            "columns?"
         )
     value = system.logdet_random + nu * (1 + np.log(2 * np.pi * system.residual / nu))
     if criterion.reml:

@@ -14,12 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ranef.learn.criterion import Criterion, Evaluation, evaluate
+from ranef.errors import FitError
+from ranef.learn.criterion import Criterion, Evaluation, evaluate, information
 
 FloatArray = npt.NDArray[np.float64]
 
 # A diagonal of Lambda below this is tried at zero: a standard deviation of 1e-4 sigma (lme4's bound for "singular").
 NEARLY_ZERO = 1e-4
+# Steps in a row that floating point cannot evaluate, each a tenth of the one before.
+MOST_FAILURES = 8
+# Times that a converged point may be left for a better one, or for a boundary.
+MOST_SETTLEMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ def minimise(
     begun = time.perf_counter()
     history: list[Step] = []
     current = evaluate(criterion, start)
+    correction = np.zeros_like(current.metric)
     damping = 0.0
-    decrement, step = _newton_step(current, damping)
+    decrement, step = _newton_step(current, correction, damping)
 
     def note(at: Evaluation, decrement: float, accepted: bool) -> None:
         history.append(Step(len(history), at.deviance, decrement, accepted, time.perf_counter() - begun))
@@ -91,56 +97,82 @@ def minimise(
             report(history[-1], at)
 
     note(current, decrement, True)
-    restarts = 0
+    settled = failures = 0
     while True:
         if decrement <= tolerance:
-            settled = _settle(criterion, current)
-            if settled is None:
+            better = _settle(criterion, current)
+            if better is None:
                 return Minimum(current, True, tuple(history), decrement)
-            if restarts > 2 * criterion.layout.parameters:
+            settled += 1
+            if settled > MOST_SETTLEMENTS:
                 return Minimum(current, False, tuple(history), decrement)
-            restarts += settled.deviance < current.deviance - tolerance
-            snapped = settled.deviance >= current.deviance - tolerance
-            current = settled
-            damping = 0.0
-            decrement, step = _newton_step(current, damping)
+            current, damping, correction = better, 0.0, np.zeros_like(correction)
+            decrement, step = _newton_step(current, correction, damping)
             note(current, decrement, True)
-            if snapped and decrement <= tolerance and _escape(criterion, current) is None:
-                return Minimum(current, True, tuple(history), decrement)
             continue
         if len(history) > max_iterations:
             return Minimum(current, False, tuple(history), decrement)
-        trial = evaluate(criterion, current.theta + step)
-        predicted = -(current.gradient @ step + step @ current.metric @ step / 2)
+        try:
+            trial = evaluate(criterion, current.theta + step)
+        except FitError:
+            # too far out for floating point: a shorter step, unless there is no way on
+            failures += 1
+            if failures > MOST_FAILURES:
+                raise
+            damping = max(10 * damping, 1.0)
+            _, step = _newton_step(current, correction, damping)
+            continue
+        failures = 0
+        predicted = -(current.gradient @ step + step @ (current.metric + correction) @ step / 2)
         gained = current.deviance - trial.deviance
-        # the last digits of the deviance are rounding: there, a smaller gradient decides
-        rounding = 1e-13 * criterion.cross.rows * max(1.0, abs(current.deviance) / criterion.cross.rows)
+        # the last digits of the deviance are rounding
+        rounding = 1e-13 * (criterion.cross.rows + abs(current.deviance))
         ratio = 1.0 if abs(gained) <= rounding and predicted <= 10 * rounding else gained / predicted
-        if ratio > 1e-3:
-            previous = current
-            current = trial
-            damping = damping / 10 if ratio > 0.7 else damping
-            if damping < 1e-6:
-                damping = 0.0
-            if ratio < 0.25:
-                damping = max(4 * damping, 0.1)
-            decrement, step = _newton_step(current, damping)
-            note(current, decrement, True)
-            if previous.deviance - current.deviance <= rounding and decrement <= 100 * tolerance:
-                # nothing left to gain in floating point
-                tolerance = max(tolerance, decrement)
-        else:
+        if ratio <= 1e-3:
             note(trial, decrement, False)
             damping = max(4 * damping, 0.3)
-            _, step = _newton_step(current, damping)
+            _, step = _newton_step(current, correction, damping)
+            continue
+        if ratio < 0.25:
+            damping = max(4 * damping, 0.1)
+        elif ratio > 0.7:
+            damping = damping / 10 if damping > 1e-5 else 0.0
+        correction = _corrected(current, trial, correction, decrement)
+        stuck = gained <= rounding and decrement <= 100 * tolerance
+        current = trial
+        decrement, step = _newton_step(current, correction, damping)
+        note(current, decrement, True)
+        if stuck:
+            # nothing left to gain in floating point
+            tolerance = max(tolerance, decrement)
 
 
-def _newton_step(at: Evaluation, damping: float) -> tuple[float, FloatArray]:
+def _corrected(before: Evaluation, after: Evaluation, correction: FloatArray, decrement: float) -> FloatArray:
+    """What average information lacks of the Hessian, learned from the last step (symmetric rank-one update).
+
+    Average and observed information differ by the data's departure from the model; without the correction the search
+    converges linearly, with it superlinearly. Far from the optimum the metric changes too much for it.
+    """
+    if decrement > 1.0:
+        return np.zeros_like(correction)
+    step = after.theta - before.theta
+    lacking = after.gradient - before.gradient - (after.metric + correction) @ step
+    along = float(lacking @ step)
+    if abs(along) < 1e-8 * np.linalg.norm(lacking) * np.linalg.norm(step):
+        return correction
+    updated = correction + np.outer(lacking, lacking) / along
+    scale = np.sqrt(np.maximum(np.diag(after.metric), 1e-300))
+    lowest = np.linalg.eigvalsh((after.metric + updated) / np.outer(scale, scale))[0]
+    # an indefinite model has no minimum to step to
+    return updated if lowest > 1e-3 else np.zeros_like(correction)
+
+
+def _newton_step(at: Evaluation, correction: FloatArray, damping: float) -> tuple[float, FloatArray]:
     """Undamped predicted decrease, and the (damped) step; parameters without curvature stay where they are."""
     if not len(at.theta):
         return 0.0, at.theta
     scale = np.sqrt(np.maximum(np.diag(at.metric), 1e-300))
-    values, vectors = np.linalg.eigh(at.metric / np.outer(scale, scale))
+    values, vectors = np.linalg.eigh((at.metric + correction) / np.outer(scale, scale))
     gradient = vectors.T @ (at.gradient / scale)
     kept = values > 1e-10 * values[-1]
     decrement = float(0.5 * np.sum(gradient[kept] ** 2 / values[kept]))
@@ -169,35 +201,35 @@ def _snap(criterion: Criterion, at: Evaluation) -> Evaluation | None:
 
 
 def _escape(criterion: Criterion, at: Evaluation) -> Evaluation | None:
-    """The criterion a little inside, if that lowers it; else None.
+    """A point inside with a lower criterion; None if there is none.
 
-    At a singular ``Lambda`` the derivative by ``Sigma`` in a direction ``vv'`` of its null space decides.
+    At a singular ``Lambda`` the derivatives by ``Sigma`` in the null space decide; each term whose derivative is
+    negative moves by its own Newton step in the variance.
     """
     factors = criterion.layout.factors(at.theta)
-    best: tuple[float, FloatArray] | None = None
+    changes = [np.zeros((0, *factor.shape)) for factor in factors]
     for b, terms in enumerate(criterion.layout.blocks):
         first = 0
         for structure in terms:
             own = slice(first, first + structure.size)
             first += structure.size
-            factor, slope = factors[b][own, own], at.slopes[b][own, own]
-            direction = _interior_direction(factor, slope, structure.kind)
-            if direction is None:
-                continue
-            gain = float(np.sum(direction * slope))
-            if best is None or gain < best[0]:
-                covariances = [f @ f.T for f in factors]
-                covariances[b][own, own] += 1e-2 * direction
-                best = gain, criterion.layout.project(covariances)
-    # a slope of the deviance by a relative variance; below this it is rounding
-    if best is None or best[0] > -1e-6:
+            inside = _interior_direction(factors[b][own, own], at.slopes[b][own, own], structure.kind)
+            if inside is not None:
+                change = np.zeros((1, *factors[b].shape))
+                change[0, own, own] = inside
+                changes[b] = np.concatenate([changes[b], change])
+    slopes = np.concatenate([np.einsum("pij,ij->p", c, s) for c, s in zip(changes, at.slopes, strict=True)])
+    # a derivative of the deviance by a relative variance; smaller ones are rounding
+    if not np.any(slopes < -1e-6):
         return None
-    theta = best[1]
-    for _ in range(12):
-        trial = evaluate(criterion, theta)
+    curvature = np.diag(information(criterion, at.system, at.scores, tuple(changes), at.sigma2))
+    lengths = iter(np.clip(-slopes / np.maximum(curvature, 1e-300), 0.0, 1.0))
+    moves = [np.tensordot([next(lengths) for _ in c], c, 1) if len(c) else np.zeros(c.shape[1:]) for c in changes]
+    for shorter in 4.0 ** -np.arange(12):
+        covariances = [f @ f.T + shorter * move for f, move in zip(factors, moves, strict=True)]
+        trial = evaluate(criterion, criterion.layout.project(covariances))
         if trial.deviance < at.deviance - 1e-10 * abs(at.deviance):
             return trial
-        theta = at.theta + (theta - at.theta) / 4
     return None
 
 
@@ -214,7 +246,5 @@ def _interior_direction(factor: FloatArray, slope: FloatArray, kind: str) -> Flo
     if not null.shape[1]:
         return None
     slopes, inside = np.linalg.eigh(null.T @ slope @ null)
-    if slopes[0] >= 0:
-        return None
-    direction = null @ inside[:, 0]
-    return np.outer(direction, direction)
+    directions = null @ inside[:, slopes < 0]
+    return directions @ directions.T if directions.shape[1] else None
