@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,14 @@ def test_nothing_unfinished_and_no_path_of_one_machine(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not UNFINISHED.findall(text)
     assert not MACHINE_PATH.findall(text)
+
+
+def test_what_serves_a_model_loads_no_compiler() -> None:
+    asked = "import sys, ranef, ranef.artifact, ranef.data, ranef.design, ranef.score, ranef.table; "
+    said = subprocess.run(
+        [sys.executable, "-c", asked + "print('numba' in sys.modules)"], capture_output=True, text=True
+    )
+    assert said.stdout.strip() == "False", said.stderr
 
 
 def test_changelog_has_a_place_for_the_next_entry() -> None:
