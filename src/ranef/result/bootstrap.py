@@ -1,0 +1,111 @@
+"""Parametric bootstrap: refits to responses simulated from the fit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.model import Model
+from ranef.design.build import Design
+from ranef.engine.threads import Engine
+from ranef.errors import ConvergenceWarning, FitError
+from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, Method, natural, prepare, theta_of
+from ranef.learn.minimise import minimise
+from ranef.result.parameters import Parameter, values_of
+from ranef.result.simulate import check_whole, draws
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def bootstrap(
+    model: Model, design: Design, wanted: Sequence[Parameter], replicates: int, seed: int, engine: Engine
+) -> FloatArray:
+    """Estimates from simulated responses, new random effects and residuals each time.
+
+    Parameters
+    ----------
+    model : Model
+    design : Design
+        The rows of the fit.
+    wanted : sequence of Parameter
+    replicates, seed : int
+    engine : Engine
+
+    Returns
+    -------
+    float64 array, shape (replicates, parameters)
+        NaN in the rows of refits that failed.
+
+    Raises
+    ------
+    OptionError
+
+    Warns
+    -----
+    ConvergenceWarning
+        How many refits failed.
+    """
+    check_whole("replicates", replicates, 2)
+    out = np.full((replicates, len(wanted)), np.nan)
+    failed = 0
+    for i, y in enumerate(draws(model, design, replicates, seed)):
+        found = _refit(model, replace(design, y=y), wanted, engine)
+        if found is None:
+            failed += 1
+        else:
+            out[i] = found
+    if failed:
+        warnings.warn(
+            f"{failed:,} of {replicates:,} bootstrap refits did not converge; the intervals leave them out",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return out
+
+
+def bootstrap_limits(
+    model: Model,
+    design: Design,
+    wanted: Sequence[Parameter],
+    level: float,
+    replicates: int,
+    seed: int,
+    engine: Engine,
+) -> tuple[FloatArray, FloatArray]:
+    """Percentile limits: quantiles ``(1 -+ level) / 2`` of the `bootstrap` estimates, NaN ones left out.
+
+    Davison and Hinkley (1997), Bootstrap methods and their application, section 5.3.
+    """
+    estimates = bootstrap(model, design, wanted, replicates, seed, engine)
+    limits = np.full((2, len(wanted)), np.nan)
+    for place, values in enumerate(estimates.T):
+        usable = values[np.isfinite(values)]
+        if len(usable):
+            limits[:, place] = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2], method="weibull")
+    return limits[0], limits[1]
+
+
+def _refit(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> FloatArray | None:
+    method: Method = "reml" if model.info.method == "reml" else "ml"
+    sigma2 = model.info.sigma**2
+    try:
+        problem = prepare(design, method, engine)
+        relative = {
+            spec.name: group.covariance / sigma2 for spec, group in zip(model.spec.groups, model.groups, strict=True)
+        }
+        found = minimise(
+            problem.criterion, theta_of(problem, relative), tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS
+        )
+    except FitError:
+        return None
+    if not found.converged:
+        return None
+    scaling = problem.scaling
+    variance, covariances = natural(problem, found.at)
+    beta = scaling.least_squares + scaling.y_scale * scaling.x_back @ found.at.system.beta
+    ordered = [covariances[spec.name] for spec in model.spec.groups]
+    return values_of(wanted, ordered, float(np.sqrt(variance)), beta)

@@ -1,0 +1,120 @@
+"""Fits side by side: likelihood-ratio tests and information criteria."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import chdtrc
+
+from ranef.artifact.model import Model
+from ranef.errors import ConvergenceWarning, OptionError
+from ranef.result.criteria import aic, bic, loglik
+from ranef.result.tables import Columns
+from ranef.result.text import align, format_numbers, format_p
+from ranef.result.type3 import type3_table
+
+
+def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
+    """Likelihood-ratio tests of each model against the one before it, ordered by their number of parameters.
+
+    A p value for a variance that is zero under the smaller model is conservative (Self and Liang 1987, J. American
+    Statistical Association 82).
+
+    Parameters
+    ----------
+    models : sequence of Model
+        One model gives its type III table instead.
+    names : sequence of str
+        What to call them.
+
+    Returns
+    -------
+    dict
+        ``model``, ``npar``, ``AIC``, ``BIC``, ``logLik``, ``deviance``, ``chisq``, ``df``, ``p``; NaN where there is no
+        test. For one model see `ranef.result.type3.type3_table`.
+
+    Raises
+    ------
+    OptionError
+        The models cannot be compared: other rows, another response, REML beside ML, or REML with different fixed
+        parts.
+
+    Warns
+    -----
+    ConvergenceWarning
+        A larger model has a smaller likelihood.
+    """
+    if not models:
+        raise OptionError("there is no model to test; give at least one")
+    if len(models) == 1:
+        return type3_table(models[0])
+    _check(models, names)
+    order = sorted(range(len(models)), key=lambda i: models[i].info.df)
+    ordered = [models[i] for i in order]
+    npar = np.array([model.info.df for model in ordered], dtype=np.int64)
+    deviance = np.array([model.info.deviance for model in ordered])
+    df = np.append(np.nan, np.diff(npar).astype(np.float64))
+    gained = np.append(np.nan, -np.diff(deviance))
+    tested = df > 0
+    # less than this is how far apart two converged searches may end
+    worse = [names[order[i]] for i in range(1, len(order)) if tested[i] and gained[i] < -1e-5]
+    if worse:
+        warnings.warn(
+            f"{', '.join(worse)}: a smaller likelihood than the model before although there are more parameters; they "
+            "are not nested, or a search did not find its maximum",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    chisq = np.where(tested, gained.clip(0), np.nan)
+    return {
+        "model": [names[i] for i in order],
+        "npar": npar,
+        "AIC": np.array([aic(model) for model in ordered]),
+        "BIC": np.array([bic(model) for model in ordered]),
+        "logLik": np.array([loglik(model) for model in ordered]),
+        "deviance": deviance,
+        "chisq": chisq,
+        "df": np.where(tested, df, np.nan),
+        "p": np.where(tested, chdtrc(np.where(tested, df, 1.0), np.where(tested, chisq, 0.0)), np.nan),
+    }
+
+
+def anova_text(table: Columns) -> str:
+    """A table of `anova_table` as aligned text."""
+    shown = {
+        "npar": [str(value) for value in table.get("npar", [])],
+        "numdf": [str(value) for value in table.get("numdf", [])],
+        "df": ["" if np.isnan(value) else f"{value:.0f}" for value in table.get("df", [])],
+        "dendf": [f"{value:.1f}" for value in table.get("dendf", [])],
+        "p": format_p(table["p"]),
+    }
+    header = list(table)
+    columns = [
+        list(table[name]) if name in ("model", "term") else shown.get(name) or format_numbers(table[name], 5)
+        for name in header
+    ]
+    return "\n".join(align(header, columns))
+
+
+def _check(models: Sequence[Model], names: Sequence[str]) -> None:
+    first = models[0]
+    for model, name in zip(models[1:], names[1:], strict=True):
+        if model.spec.response_label != first.spec.response_label:
+            raise OptionError(
+                f"{names[0]} and {name} have different responses, {first.spec.response_label} and "
+                f"{model.spec.response_label}; only fits of one response can be compared"
+            )
+        if model.info.nobs != first.info.nobs:
+            raise OptionError(
+                f"{names[0]} was fitted to {first.info.nobs:,} rows and {name} to {model.info.nobs:,}; rows with "
+                "missing values in any model's columns must be left out of all: drop them before fitting"
+            )
+    methods = {model.info.method for model in models}
+    if len(methods) > 1:
+        raise OptionError("REML and ML fits cannot be compared; fit all of them with method='ml'")
+    if methods == {"reml"} and len({model.fixed_names for model in models}) > 1:
+        raise OptionError(
+            "REML criteria of models with different fixed parts cannot be compared; fit all of them with method='ml'"
+        )

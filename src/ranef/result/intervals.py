@@ -1,0 +1,184 @@
+"""Confidence intervals of all parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from ranef.artifact.model import Model
+from ranef.design.build import Design
+from ranef.engine.threads import engine
+from ranef.errors import OptionError, nearest
+from ranef.prior import Layout, Structure, factor_of
+from ranef.result.bootstrap import bootstrap_limits
+from ranef.result.parameters import Parameter, estimates_of, parameters_of
+from ranef.result.profile import profile_limits
+from ranef.result.satterthwaite import Ddf, fixed_df, t_quantile
+from ranef.result.tables import Columns
+
+FloatArray = npt.NDArray[np.float64]
+Method = Literal["wald", "profile", "bootstrap"]
+
+
+def confint(
+    model: Model,
+    *,
+    method: Method = "wald",
+    level: float = 0.95,
+    ddf: Ddf = "satterthwaite",
+    design: Design | None = None,
+    replicates: int = 500,
+    seed: int = 0,
+    threads: int | None = None,
+    parameters: Sequence[str] | None = None,
+) -> Columns:
+    """Confidence intervals.
+
+    Parameters
+    ----------
+    model : Model
+    method : {"wald", "profile", "bootstrap"}
+        ``"wald"``: from standard errors; standard deviations on the log scale, correlations on Fisher's z scale.
+        ``"profile"``: by the likelihood ratio, maximised over all other parameters; by maximum likelihood also for a
+        REML fit, as in lme4. ``"bootstrap"``: percentiles of refits to simulated responses.
+    level : float
+        Coverage, between 0 and 1.
+    ddf : {"satterthwaite", None}
+        Degrees of freedom of the t distribution for the fixed effects of ``"wald"``; None for the normal one.
+    design : Design, optional
+        The rows of the fit: ``"profile"`` and ``"bootstrap"`` need them.
+    replicates, seed : int
+        Of ``"bootstrap"``.
+    threads : int, optional
+        Default: all cores.
+    parameters : sequence of str, optional
+        The names of those wanted; default: all.
+
+    Returns
+    -------
+    dict
+        ``parameter`` (lme4's names: ``sd_x|g``, ``cor_x.z|g``, ``sigma``, fixed effects), ``estimate`` (of the fit),
+        ``lower``, ``upper``. NaN where the method gives no limit: at the boundary for ``"wald"``, or after a warning.
+
+    Raises
+    ------
+    OptionError
+    FitError
+
+    Warns
+    -----
+    ConvergenceWarning
+        Limits that could not be found, or refits that failed.
+    """
+    if method not in ("wald", "profile", "bootstrap"):
+        raise OptionError(f"method={method!r} is not known: use 'wald', 'profile' or 'bootstrap'")
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
+    wanted = _wanted(model, parameters)
+    if method == "wald":
+        lower, upper = wald_limits(model, wanted, level, ddf)
+    else:
+        if design is None:
+            raise OptionError(f"method={method!r} needs the rows of the fit: pass data=")
+        with engine(threads) as pool:
+            if method == "profile":
+                lower, upper = profile_limits(model, design, wanted, level, pool)
+            else:
+                lower, upper = bootstrap_limits(model, design, wanted, level, replicates, seed, pool)
+    return {
+        "parameter": [one.name for one in wanted],
+        "estimate": estimates_of(model, wanted),
+        "lower": lower,
+        "upper": upper,
+    }
+
+
+def _wanted(model: Model, names: Sequence[str] | None) -> tuple[Parameter, ...]:
+    known = {one.name: one for one in parameters_of(model)}
+    if names is None:
+        return tuple(known.values())
+    if isinstance(names, str):
+        names = [names]
+    for name in names:
+        if name not in known:
+            close = nearest(str(name), known, 1)
+            guess = f"; did you mean {close[0]!r}?" if close else ""
+            raise OptionError(f"there is no parameter {name!r}{guess} The fit has {', '.join(known)}")
+    return tuple(known[name] for name in names)
+
+
+def wald_limits(model: Model, wanted: Sequence[Parameter], level: float, ddf: Ddf) -> tuple[FloatArray, FloatArray]:
+    """Limits from standard errors; NaN for variances and correlations at the boundary.
+
+    Correlations are NaN too if the model was saved without its posterior.
+    """
+    upper_tail = (1 + level) / 2
+    normal = float(ndtri(upper_tail))
+    quantile = t_quantile(upper_tail, fixed_df(model, ddf))
+    estimates = estimates_of(model, wanted)
+    slopes = covariance_slopes(model)
+    lower, upper = np.empty(len(wanted)), np.empty(len(wanted))
+    for place, (one, value) in enumerate(zip(wanted, estimates, strict=True)):
+        if one.kind == "fixed":
+            reach = quantile[one.i] * float(np.sqrt(model.vcov[one.i, one.i]))
+            lower[place], upper[place] = value - reach, value + reach
+        elif one.kind == "cor":
+            reach = normal * _fisher_se(model, one, value, slopes)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                lower[place], upper[place] = np.tanh(np.arctanh(value) + reach * np.array([-1, 1]))
+        else:
+            ratio = _relative_variance_se(model, one)
+            reach = normal * ratio / 2
+            lower[place], upper[place] = value * np.exp(np.array([-reach, reach]))
+    return lower, upper
+
+
+def _relative_variance_se(model: Model, one: Parameter) -> float:
+    """Standard error of a variance over the variance: twice that of the logarithm of the standard deviation."""
+    if one.kind == "sigma":
+        row = model.varcorr[-1]
+    else:
+        spec = model.spec.groups[one.group]
+        name = spec.name if one.term == 0 else f"{spec.name}.{one.term}"
+        term = spec.terms[one.term]
+        variances = [row for row in model.varcorr[:-1] if row.grp == name and row.var2 is None]
+        row = variances[one.i - term.start]
+    return row.se / row.vcov if row.vcov > 0 else float("nan")
+
+
+def _fisher_se(model: Model, one: Parameter, value: float, slopes: Sequence[FloatArray] | None) -> float:
+    if slopes is None or not abs(value) < 1:
+        return float("nan")
+    slope, covariance = slopes[one.group], model.groups[one.group].covariance
+    size, other = covariance[one.i, one.i], covariance[one.j, one.j]
+    change = slope[:, one.i, one.j] / np.sqrt(size * other) - value / 2 * (
+        slope[:, one.i, one.i] / size + slope[:, one.j, one.j] / other
+    )
+    se = float(np.sqrt(max(change @ model.parameter_vcov @ change, 0.0)))
+    return se / (1 - value**2) if se > 0 else float("nan")
+
+
+def covariance_slopes(model: Model) -> list[FloatArray] | None:
+    """Derivatives of each factor's covariance by the covariance parameters, shape (parameters + 1, k, k).
+
+    In the coordinates of ``model.parameter_vcov``: entries of the relative factor with a diagonal of at least zero,
+    then the log residual variance. None if the model was saved without its posterior, which knows the coordinates.
+    """
+    if model.posterior is None:
+        return None
+    layout = Layout(tuple(tuple(Structure(t.covariance, t.size) for t in spec.terms) for spec in model.spec.groups))
+    sigma2 = model.info.sigma**2
+    out = []
+    for b, (learned, back) in enumerate(zip(model.groups, model.posterior.z_back, strict=True)):
+        into = np.linalg.inv(back)
+        root = back @ factor_of(into @ learned.covariance @ into.T / sigma2)
+        half = sigma2 * (back @ layout.basis[b]) @ root.T
+        slopes = np.zeros((layout.parameters + 1, *learned.covariance.shape))
+        slopes[layout.slices[b]] = half + half.transpose(0, 2, 1)
+        slopes[-1] = learned.covariance
+        out.append(slopes)
+    return out

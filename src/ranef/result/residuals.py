@@ -1,0 +1,87 @@
+"""Fitted values and residuals."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.model import Model
+from ranef.design.build import Design
+from ranef.errors import DataError, OptionError
+
+FloatArray = npt.NDArray[np.float64]
+ResidualKind = Literal["response", "pearson", "scaled"]
+
+
+def fixed_values(model: Model, design: Design) -> FloatArray:
+    """Offset and fixed part of every row, shape (rows,)."""
+    values = design.x[:, model.fixed_columns] @ model.beta
+    return values if design.offset is None else values + design.offset
+
+
+def random_values(model: Model, design: Design) -> FloatArray:
+    """Conditional modes' part of every row, shape (rows,)."""
+    check_rows(model, design)
+    values = np.zeros(len(design.y))
+    for learned, group in zip(model.groups, design.groups, strict=True):
+        values += np.einsum("nk,nk->n", group.covariates, learned.modes[group.codes])
+    return values
+
+
+def fitted_values(model: Model, design: Design) -> FloatArray:
+    """Offset, fixed part and conditional modes of every row of the fit, shape (rows,)."""
+    return fixed_values(model, design) + random_values(model, design)
+
+
+def residuals(
+    model: Model, design: Design, fitted: FloatArray | None = None, kind: ResidualKind = "response"
+) -> FloatArray:
+    """Residuals of the fit's rows.
+
+    Parameters
+    ----------
+    model : Model
+    design : Design
+        The rows.
+    fitted : float64 array, shape (rows,), optional
+        Computed if not given.
+    kind : {"response", "pearson", "scaled"}
+        Response minus fitted; that times the root of the row's weight; that over sigma.
+
+    Returns
+    -------
+    float64 array, shape (rows,)
+
+    Raises
+    ------
+    OptionError
+        The kind is unknown.
+    DataError
+        The rows are not those of the fit.
+    """
+    if kind not in ("response", "pearson", "scaled"):
+        raise OptionError(f"residuals are 'response', 'pearson' or 'scaled', not {kind!r}")
+    values = design.y - (fitted_values(model, design) if fitted is None else fitted)
+    if kind == "response":
+        return values
+    if design.weights is not None:
+        values = values * np.sqrt(design.weights)
+    return values if kind == "pearson" else values / model.info.sigma
+
+
+def check_rows(model: Model, design: Design) -> None:
+    """Refuse rows whose grouping factors have other levels than the fit's.
+
+    Raises
+    ------
+    DataError
+    """
+    for spec, learned, group in zip(model.spec.groups, model.groups, design.groups, strict=True):
+        if learned.levels.labels != group.levels.labels:
+            raise DataError(
+                f"these rows have other levels of {spec.name!r} ({len(group.levels):,}) than those of the fit "
+                f"({len(learned.levels):,}); pass the data of the fit",
+                column=spec.columns[0],
+            )

@@ -1,0 +1,187 @@
+"""The fit as text, in the shape of lme4's summary."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.model import Model, VarianceRow
+from ranef.design.matrix import INTERCEPT
+from ranef.result.criteria import aic, bic, icc, loglik, r2
+from ranef.result.satterthwaite import Ddf
+from ranef.result.tables import fixef_table
+from ranef.result.text import align, format_numbers, format_p, r_coefficients
+
+FloatArray = npt.NDArray[np.float64]
+
+WIDTH = 100
+
+
+def summary_text(
+    model: Model,
+    formula: str | None = None,
+    ddf: Ddf = "satterthwaite",
+    correlation: bool = False,
+    residuals: FloatArray | None = None,
+    seconds: float | None = None,
+) -> str:
+    """The fit in the shape of lme4's summary, with explained variance and how the search went.
+
+    Parameters
+    ----------
+    model : Model
+    formula : str, optional
+        As the caller wrote it; default: its normal form.
+    ddf : {"satterthwaite", None}
+        Degrees of freedom of the fixed effects' t tests; None for tests by the normal distribution.
+    correlation : bool
+        Add the correlations of the fixed effects.
+    residuals : float64 array, shape (rows,), optional
+        Scaled residuals, for their quantiles.
+    seconds : float, optional
+        Wall-clock time to report; default: that of the search.
+
+    Returns
+    -------
+    str
+        Lines of at most 100 characters if the names are of ordinary length.
+
+    Raises
+    ------
+    OptionError
+        ``ddf`` is unknown.
+    """
+    parts = [
+        _heading(model, model.spec.formula if formula is None else formula, ddf),
+        _criteria(model),
+        [] if residuals is None else _residual_quantiles(residuals),
+        [*_random_effects(model), *_counts(model)],
+        _fixed_effects(model, ddf),
+        _correlations(model) if correlation and len(model.beta) > 1 else [],
+        [*_explained(model), *_search(model, model.info.seconds if seconds is None else seconds)],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
+    info = model.info
+    how = "REML" if info.method == "reml" else "maximum likelihood"
+    tests = "; t-tests use Satterthwaite's method" if ddf and len(model.beta) else ""
+    lines = [f"Linear mixed model fit by {how} ['{info.solver}']{tests}"]
+    lines += textwrap.wrap(f"Formula: {' '.join(formula.split())}", WIDTH, subsequent_indent=" " * 9)
+    if model.spec.weights is not None:
+        lines.append(f"Weights: {model.spec.weights}")
+    return lines
+
+
+def _criteria(model: Model) -> list[str]:
+    info = model.info
+    if info.method == "reml":
+        return [f"REML criterion at convergence: {info.deviance:.1f}"]
+    values = [aic(model), bic(model), loglik(model), info.deviance]
+    cells = [[f"{value:.1f}"] for value in values] + [[str(info.nobs - info.df)]]
+    return align(["AIC", "BIC", "logLik", "deviance", "df.resid"], cells, left=0)
+
+
+def _residual_quantiles(residuals: FloatArray) -> list[str]:
+    quantiles = [round(float(np.quantile(residuals, share)), 4) for share in (0, 0.25, 0.5, 0.75, 1)]
+    values = format_numbers(quantiles, 5)
+    return ["Scaled residuals:", *align(["Min", "1Q", "Median", "3Q", "Max"], [[v] for v in values], left=0)]
+
+
+def _random_effects(model: Model) -> list[str]:
+    variances = [row for row in model.varcorr if row.var2 is None]
+    groups, names = [], []
+    for i, row in enumerate(variances):
+        groups.append(row.grp if i == 0 or variances[i - 1].grp != row.grp else "")
+        names.append(row.var1 or "")
+    header = ["Groups", "Name", "Variance", "Std.Dev."]
+    columns = [
+        groups,
+        names,
+        format_numbers([row.vcov for row in variances]),
+        format_numbers([row.sdcor for row in variances]),
+    ]
+    correlations = _correlation_cells(model, variances)
+    width = max((len(cells) for cells in correlations), default=0)
+    for j in range(width):
+        header.append("Corr" if j == 0 else "")
+        columns.append([cells[j] if j < len(cells) else "" for cells in correlations])
+    return ["Random effects:", *align(header, columns, left=2, indent=" ")]
+
+
+def _correlation_cells(model: Model, variances: list[VarianceRow]) -> list[list[str]]:
+    """For each variance's row, its correlations with the coefficients before it in the same term."""
+    known = {(row.grp, row.var1, row.var2): row.sdcor for row in model.varcorr if row.var2 is not None}
+    out = []
+    for row in variances:
+        pairs = [(row.grp, other.var1, row.var1) for other in variances]
+        own = [known[pair] for pair in pairs if pair in known]
+        out.append(["NaN" if np.isnan(value) else f"{value:.2f}" for value in own])
+    return out
+
+
+def _counts(model: Model) -> list[str]:
+    info = model.info
+    groups = [f"{spec.name}, {len(g.levels)}" for spec, g in zip(model.spec.groups, model.groups, strict=True)]
+    text = f"Number of obs: {info.nobs}" + (f", groups: {'; '.join(groups)}" if groups else "")
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    if info.dropped:
+        why = [f"{name} missing in {count}" for name, count in info.dropped_missing.items()]
+        why += [f"weight zero in {info.dropped_zero_weight}"] if info.dropped_zero_weight else []
+        lines += textwrap.wrap(f"Rows dropped: {info.dropped} ({', '.join(why)})", WIDTH, subsequent_indent="  ")
+    if info.aliased:
+        text = f"Columns dropped, others determine them: {', '.join(info.aliased)}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    return lines
+
+
+def _fixed_effects(model: Model, ddf: Ddf) -> list[str]:
+    if not len(model.beta):
+        return ["No fixed effects"]
+    table = fixef_table(model, ddf)
+    statistic, p = ("t value", "Pr(>|t|)") if ddf else ("z value", "Pr(>|z|)")
+    header = ["", "Estimate", "Std. Error"] + (["df"] if ddf else []) + [statistic, p]
+    columns = [list(table["term"]), *r_coefficients(table["estimate"], table["se"])]
+    if ddf:
+        columns.append([f"{value:.1f}" for value in table["df"]])
+    columns += [format_numbers(np.round(table["z"], 3)), format_p(table["p"])]
+    return ["Fixed effects:", *align(header, columns)]
+
+
+def _correlations(model: Model) -> list[str]:
+    sd = np.sqrt(np.diag(model.vcov))
+    # a sum with zero has no minus sign before 0.000
+    correlation = np.round(model.vcov / np.outer(sd, sd), 3) + 0.0
+    names = model.fixed_names
+    short = [name.replace(INTERCEPT, "(Int)")[:7] for name in names[:-1]]
+    stub = max(len(name) for name in names)
+    per_panel = max(1, (WIDTH - stub) // 8)
+    lines = ["Correlation of fixed effects:"]
+    for first in range(0, len(short), per_panel):
+        shown = range(first, min(first + per_panel, len(short)))
+        rows = range(first + 1, len(names))
+        columns = [[f"{correlation[i, j]:.3f}" if i > j else "" for i in rows] for j in shown]
+        lines += align(["", *(short[j] for j in shown)], [[names[i] for i in rows], *columns])
+    return lines
+
+
+def _explained(model: Model) -> list[str]:
+    marginal, conditional = r2(model)
+    return [f"R2: {marginal:.3f} marginal, {conditional:.3f} conditional; ICC: {icc(model):.3f}"]
+
+
+def _search(model: Model, seconds: float) -> list[str]:
+    info = model.info
+    state = "Converged" if info.converged else "NOT converged"
+    lines = [
+        f"{state} after {info.iterations} evaluations in {seconds:.2g} s; largest gradient {info.gradient:.1g} "
+        "standard errors"
+    ]
+    if info.singular:
+        lines.append(
+            "boundary (singular) fit: a variance is estimated as zero or a correlation as one; see `varcorr()`"
+        )
+    return lines
