@@ -71,7 +71,7 @@ def demo(
     _head(2, "The fit")
     fitted = fit(study.formula, study.table, method=study.method)  # type: ignore[arg-type]
     print(fitted)
-    _say(f"fitted in {fitted.seconds:.2f} seconds, reading included")
+    _say(f"Seconds: {fitted.seconds:.2f}, reading included")
     if study.published is not None:
         _compare(fitted.deviance, study.published)
     _head(3, "Rows it has not seen")
@@ -88,9 +88,9 @@ def _insteval(directory: Path) -> Study:
     from ranef.data import insteval
 
     about = (
-        "InstEval: how students (s) of ETH Zurich rated their lecturers (d), 1 to 5, with the department (dept)",
-        "and whether the lecture was a service for another one. Anonymised; from the R package lme4",
-        "(Bates, Maechler, Bolker & Walker 2015, Journal of Statistical Software 67).",
+        "InstEval: students (s) of ETH Zurich rate their lecturers (d), 1 to 5; with the department (dept)",
+        "and whether the lecture was a service for another one. Anonymised; from the R package lme4 (Bates,",
+        "Maechler, Bolker & Walker 2015, Journal of Statistical Software 67).",
     )
     return Study(
         about=about,
@@ -133,8 +133,8 @@ def _describe(design: Design) -> list[str]:
 
 def _compare(deviance: float, published: float) -> None:
     _say(
-        f"-2 log-likelihood: {deviance:.4f} here, {published:.4f} published (lme4, MixedModels.jl); "
-        f"difference {abs(deviance - published):.4f}"
+        f"-2 log-likelihood: {deviance:.4f}; published {published:.4f} (MixedModels.jl, lme4); "
+        f"difference {abs(deviance - published):.1e}"
     )
 
 
@@ -148,14 +148,15 @@ def _predict_held_out(study: Study, design: Design) -> None:
     held = hold_out(len(used), SHARE, SEED)
     train, test = study.table.take(used[~held]), study.table.take(used[held])
     fitted = fit(study.formula, train, method=study.method)  # type: ignore[arg-type]
-    y, names = design.y[held], ", ".join(spec.name for spec in design.spec.groups)
+    groups = design.groups[::-1]  # fewest levels first: the outer factor before the one nested in it
+    y, names = design.y[held], ", ".join(spec.name for spec in design.spec.groups[::-1])
     _say(
         f"{len(y):,} random rows held out, the model fitted to the other {len(train):,} in {fitted.seconds:.2f} s.",
         "Root mean squared error of the predictions for the held-out rows:",
         "",
         f"  {'the mean':<58}{rmse(y, float(design.y[~held].mean())):>9.4f}",
         f"  {f'plain averages, one factor after the other ({names})':<58}"
-        f"{rmse(y, averages(design.y, [group.codes for group in design.groups], held)):>9.4f}",
+        f"{rmse(y, averages(design.y, [group.codes for group in groups], held)):>9.4f}",
         f"  {'ranef':<58}{rmse(y, fitted.predict(test)):>9.4f}",
     )
 
@@ -172,8 +173,7 @@ def _show_effects(fitted: Fit, design: Design) -> None:
     order = np.argsort(-effect, kind="stable")
     few = min(EXTREMES, len(order) // 2)
     lines = [
-        f"{spec.coefficients[0]} by {spec.name}, the factor that varies most; shrunken towards 0 the more, the fewer "
-        "rows:",
+        f"{spec.coefficients[0]} by {spec.name}, the factor that varies most. The fewer rows, the closer to 0:",
         "",
         f"  {spec.name:<24}{'effect':>10}{'sd':>10}{'rows':>10}",
     ]

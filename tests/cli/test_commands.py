@@ -1,0 +1,218 @@
+"""Each command on a small file, and the words that programs read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import csv
+
+import ranef
+from ranef.cli import main
+from ranef.data import pastes, sleepstudy
+
+FORMULA = "Reaction ~ Days + (Days | Subject)"
+KEYS = {
+    "method",
+    "formula",
+    "family",
+    "link",
+    "nobs",
+    "dropped",
+    "dropped_missing",
+    "groups",
+    "fixef",
+    "varcorr",
+    "thresholds",
+    "dispersion",
+    "sigma",
+    "loglik",
+    "loglik_mcse",
+    "deviance",
+    "aic",
+    "bic",
+    "df",
+    "converged",
+    "singular",
+    "solver",
+    "iterations",
+    "seconds",
+}
+
+
+@pytest.fixture
+def sleep(tmp_path: Path) -> str:
+    path = tmp_path / "sleep.parquet"
+    pq.write_table(sleepstudy(), path)
+    return str(path)
+
+
+@pytest.fixture
+def model(tmp_path: Path, sleep: str, capsys: pytest.CaptureFixture[str]) -> str:
+    path = str(tmp_path / "model")
+    assert main(["fit", FORMULA, sleep, "--out", path, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    return path
+
+
+def test_fit_prints_the_summary(sleep: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", FORMULA, sleep]) == 0
+    out, err = capsys.readouterr()
+    assert "Linear mixed model fit by REML" in out
+    assert FORMULA in out
+    assert "Number of obs: 180, groups: Subject, 18" in out
+    assert err == ""
+
+
+def test_fit_json_is_one_document(sleep: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", FORMULA, sleep, "--json", "--out", str(tmp_path / "m")]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert set(document) == KEYS
+    assert err == f"model saved to {tmp_path / 'm'}\n"
+    assert document["groups"] == {"Subject": 18}
+    assert document["deviance"] == pytest.approx(1743.6283, abs=1e-3)
+    assert (document["method"], document["nobs"], document["df"], document["dropped"]) == ("reml", 180, 6, 0)
+    assert [row["term"] for row in document["fixef"]] == ["(Intercept)", "Days"]
+    assert set(document["fixef"][0]) == {"term", "estimate", "se", "df", "z", "p"}
+    assert document["fixef"][1]["estimate"] == pytest.approx(10.46729, abs=1e-4)
+    assert set(document["varcorr"][0]) == {"grp", "var1", "var2", "vcov", "sdcor", "se", "mcse"}
+    assert [row["grp"] for row in document["varcorr"]] == ["Subject"] * 3 + ["Residual"]
+    assert document["thresholds"] is None
+    assert document["dispersion"] is None
+
+
+def test_json_has_null_where_there_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "d.parquet"
+    pq.write_table(ranef.data.dyestuff2(), path)
+    assert main(["fit", "Yield ~ 1 + (1 | Batch)", str(path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert document["singular"] is True
+    assert document["varcorr"][0]["se"] is None
+    assert err.startswith("warning: boundary (singular) fit")
+    assert err.count("\n") == 1
+
+
+def test_options_reach_the_fit(sleep: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--method", "ml", "--threads", "1", "--tolerance", "1e-8", "--start", model, "--json"]
+    assert main(["fit", FORMULA, sleep, *options]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["method"] == "ml"
+    assert document["deviance"] == pytest.approx(1751.9393, abs=1e-3)
+
+
+def test_weights_missing_values_and_several_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = sleepstudy().set_column(0, "Reaction", pa.array([None, *sleepstudy()["Reaction"].to_pylist()[1:]]))
+    table = table.append_column("w", pa.array([0.0 if row == 5 else 1.0 for row in range(180)]))
+    table = table.set_column(2, "Subject", table["Subject"].cast(pa.string()))
+    csv.write_csv(table.slice(0, 100), tmp_path / "a.csv")
+    csv.write_csv(table.slice(100), tmp_path / "b.csv")
+    files = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    assert main(["fit", FORMULA, *files, "--weights", "w", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["nobs"] == 178
+    assert json.loads(out)["dropped_missing"] == {"Reaction": 1}
+    assert err == "warning: 2 of 180 rows were dropped: 1 without Reaction, 1 of weight zero\n"
+    assert main(["fit", FORMULA, *files, "--missing", "raise"]) == 1
+    assert "error: 1 rows lack values (Reaction: 1)" in capsys.readouterr().err
+
+
+def test_show_is_what_fit_said(sleep: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", FORMULA, sleep, "--json"]) == 0
+    fitted = json.loads(capsys.readouterr().out)
+    assert main(["show", model, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown) == KEYS
+    assert {k: v for k, v in shown.items() if k != "seconds"} == {k: v for k, v in fitted.items() if k != "seconds"}
+    assert main(["show", model]) == 0
+    assert "Linear mixed model fit by REML" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("extension", ["parquet", "csv"])
+def test_predict_writes_what_the_fit_predicts(
+    extension: str, sleep: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"p.{extension}"
+    options = ["--out", str(path), "--interval", "prediction", "--level", "0.9", "--keep", "Subject", "--keep", "Days"]
+    assert main(["predict", model, sleep, *options]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("180 rows in ")
+    assert err.endswith(f" to {path}\n")
+    table = pq.read_table(path) if extension == "parquet" else csv.read_csv(path)
+    expected = ranef.load(model).predict(sleepstudy(), interval="prediction", level=0.9)
+    assert table.column_names == ["Subject", "Days", "fit", "lwr", "upr"]
+    for name in ("fit", "lwr", "upr"):
+        assert table[name].to_pylist() == expected[name].to_pylist()
+    assert [str(one) for one in table["Subject"].to_pylist()] == sleepstudy()["Subject"].to_pylist()
+
+
+def test_predict_on_stdout_with_gaps_and_new_levels(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("Days,Subject\n0,308\n,308\n3,nobody\n")
+    assert main(["predict", model, str(path)]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].strip('"') == "fit"
+    assert lines[2] == ""
+    beta = ranef.load(model).model.beta
+    assert float(lines[3]) == pytest.approx(beta[0] + 3 * beta[1])
+    warned = err.splitlines()
+    assert [line.split(":")[0] for line in warned[:-1]] == ["warning", "warning"]
+    assert warned[-1].startswith("3 rows, 1 of them without a prediction in ")
+    assert main(["predict", model, str(path), "--new-levels", "raise"]) == 1
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_predict_parts_add_up(sleep: str, model: str, tmp_path: Path) -> None:
+    parts = []
+    for number, option in enumerate((["--include", "fixed"], ["--exclude", "fixed"], [])):
+        path = tmp_path / f"{number}.parquet"
+        assert main(["predict", model, sleep, "--out", str(path), *option]) == 0
+        parts.append(pq.read_table(path)["fit"].to_numpy())
+    np.testing.assert_allclose(parts[0] + parts[1], parts[2])
+
+
+def test_simulated_data_can_be_fitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "s.parquet")
+    words = ["--rows", "2e3", "--group", "user=50", "--group", "item=20", "--sd", "user=0.5", "--fixed", "age=1"]
+    assert main(["simulate", "--out", path, *words, "--json"]) == 0
+    truth = json.loads(capsys.readouterr().out)
+    assert truth["formula"] == "y ~ 1 + age + (1 | user) + (1 | item)"
+    assert truth["groups"]["user"]["covariance"] == [[0.25]]
+    assert main(["fit", truth["formula"], path, "--json"]) == 0
+    fitted = json.loads(capsys.readouterr().out)
+    assert fitted["fixef"][1]["estimate"] == pytest.approx(1, abs=0.15)
+    assert main(["simulate", "--out", path, *words]) == 0
+    out = capsys.readouterr().out
+    assert f'next: ranef fit "{truth["formula"]}" {path}' in out
+    assert "(Intercept) | user" in out
+
+
+def test_nested_groups_and_columns_with_spaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.parquet"
+    pq.write_table(pastes().rename_columns(["the strength", "batch", "cask", "sample"]), path)
+    assert main(["fit", "`the strength` ~ 1 + (1 | batch/cask)", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["groups"] == {"batch:cask": 30, "batch": 10} or document["groups"] == {
+        "cask:batch": 30,
+        "batch": 10,
+    }
+    assert document["deviance"] == pytest.approx(246.9907, abs=1e-3)
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ranef {ranef.__version__}\n"
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("fit", "show", "predict", "simulate", "demo"))
+    assert main([]) == 2
+    assert "ranef demo" in capsys.readouterr().out
