@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ranef.design.spec import DesignSpec
-from ranef.errors import OptionError
+from ranef.errors import FormulaError, OptionError
+from ranef.formula import parse
 
 FIXED = "fixed"
 
@@ -41,8 +42,8 @@ def select(
     ----------
     spec : DesignSpec
     include, exclude : str or collection of str, optional
-        ``"fixed"``, names of grouping factors (all their terms), texts of terms such as ``"(1 | user)"``; spaces in a
-        text do not matter. A grouping factor that is itself named ``fixed`` is reached by its terms' texts.
+        ``"fixed"``, names of grouping factors (all their terms), texts of terms such as ``"(1 | user)"``, read as in
+        a formula. A grouping factor that is itself named ``fixed`` is reached by its terms' texts.
 
     Raises
     ------
@@ -61,22 +62,28 @@ def select(
 
 
 def _named(spec: DesignSpec, option: str, names: str | Collection[str]) -> set[Part]:
-    parts: dict[str, set[Part]] = {}
-    for g, group in enumerate(spec.groups):
-        parts[group.name] = {(g, t) for t in range(len(group.terms))}
-        for t, term in enumerate(group.terms):
-            parts[_tight(term.text)] = {(g, t)}
-    parts[FIXED] = {FIXED}
+    texts = {term.text: (g, t) for g, group in enumerate(spec.groups) for t, term in enumerate(group.terms)}
+    factors = {group.name: {(g, t) for t in range(len(group.terms))} for g, group in enumerate(spec.groups)}
     found: set[Part] = set()
     for name in [names] if isinstance(names, str) else names:
-        part = parts.get(name, parts.get(_tight(name))) if isinstance(name, str) else None
-        if part is None:
-            texts = [term.text for group in spec.groups for term in group.terms]
-            known = [FIXED, *(group.name for group in spec.groups), *texts]
-            raise OptionError(f"{option}: the model has no part {name!r}; it has {', '.join(map(repr, known))}")
-        found |= part
+        terms = _terms(name)
+        if name == FIXED:
+            found.add(FIXED)
+        elif isinstance(name, str) and name in factors:
+            found |= factors[name]
+        elif terms and texts.keys() >= terms:
+            found |= {texts[text] for text in terms}
+        else:
+            known = ", ".join(map(repr, [FIXED, *factors, *texts]))
+            raise OptionError(f"{option}: the model has no part {name!r}; it has {known}")
     return found
 
 
-def _tight(text: str) -> str:
-    return "".join(text.split())
+def _terms(name: object) -> set[str]:
+    """Texts of the random terms that ``name`` writes, in the formula's normal form."""
+    if not isinstance(name, str) or "|" not in name:
+        return set()
+    try:
+        return {term.text for term in parse(f"y ~ {name}").random}
+    except FormulaError:
+        return set()
