@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ranef.cli import main
+from ranef.cli.words import quoted
 from ranef.data import sleepstudy
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
@@ -144,3 +145,8 @@ def test_a_closed_pipe_is_silent(folder: Path) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == 0
+
+
+def test_a_formula_can_be_pasted_into_a_shell() -> None:
+    assert quoted("y ~ x + (1 | g)") == '"y ~ x + (1 | g)"'
+    assert quoted("`the y` ~ 1 + (1 | g)") == "'`the y` ~ 1 + (1 | g)'"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ranef.cli.words import quoted
 from ranef.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def demo(
     _head(2, "The fit")
     fitted = fit(study.formula, study.table, method=study.method)  # type: ignore[arg-type]
     print(fitted)
-    _say(f"Seconds: {fitted.seconds:.2f}, reading included")
     if study.published is not None:
         _compare(fitted.deviance, study.published)
     _head(3, "Rows it has not seen")
@@ -189,7 +189,7 @@ def _round_trip(fitted: Fit, table: Any, directory: Path) -> None:
     fitted.save(directory)
     before, after = fitted.predict(table), load(directory).predict(table)
     size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-    _say(f"saved to {directory} ({size / 1e6:.1f} MB) and loaded again")
+    _say(f"saved to {directory} ({size / 1e6:.2g} MB) and loaded again")
     if before.tobytes() == after.tobytes():
         _say(f"predictions of all {len(before):,} rows: identical to the last bit")
     else:
@@ -202,7 +202,7 @@ def _next(study: Study, directory: Path) -> list[str]:
         return [
             f"  ranef show {model}",
             f"  ranef predict {model} {study.again} --interval prediction --out predictions.csv",
-            f'  ranef fit "{study.formula}" {study.again} --json',
+            f"  ranef fit {quoted(study.formula)} {study.again} --json",
         ]
     return [
         f"  ranef show {model}",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ranef.cli.guard import note
+from ranef.cli.words import quoted
 from ranef.errors import FormulaError, OptionError
 
 _FILES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".arrow", ".feather")
@@ -88,7 +89,7 @@ def check_formula(formula: str, data: list[str]) -> None:
         return
     if formula.lower().endswith(_FILES) or Path(formula).exists():
         meant = next((word for word in data if "~" in word and " " in word), "y ~ x + (1 | g)")
-        raise OptionError(f'{formula} is a file, and the formula comes first: ranef fit "{meant}" {formula}')
+        raise OptionError(f"{formula} is a file, and the formula comes first: ranef fit {quoted(meant)} {formula}")
     raise FormulaError(
         f'{formula!r} is not a formula: it has no ~. Put the whole formula in quotes, such as "y ~ x + (1 | g)"'
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ranef.cli.words import quoted
+
 if TYPE_CHECKING:
     from ranef.data import Simulated
 
@@ -95,5 +97,5 @@ def _lines(made: Simulated, out: Path) -> list[str]:
     lines += [f"  {name:<40}{value:>12.4g}" for name, value in truth.beta.items()]
     lines += [f"  {f'threshold {i + 1}':<40}{value:>12.4g}" for i, value in enumerate(truth.thresholds)]
     if made.family == "gaussian":
-        return [*lines, "", f'next: ranef fit "{made.formula}" {shlex.quote(str(out))}']
+        return [*lines, "", f"next: ranef fit {quoted(made.formula)} {shlex.quote(str(out))}"]
     return [*lines, "", f"formula: {made.formula}"]
