@@ -189,7 +189,7 @@ def _round_trip(fitted: Fit, table: Any, directory: Path) -> None:
     fitted.save(directory)
     before, after = fitted.predict(table), load(directory).predict(table)
     size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-    _say(f"saved to {directory} ({size / 1e6:.2g} MB) and loaded again")
+    _say(f"saved to {directory} ({size / 1e3:,.0f} kB) and loaded again")
     if before.tobytes() == after.tobytes():
         _say(f"predictions of all {len(before):,} rows: identical to the last bit")
     else:
