@@ -206,6 +206,8 @@ def _escape(criterion: Criterion, at: Evaluation) -> Evaluation | None:
     At a singular ``Lambda`` the derivatives by ``Sigma`` in the null space decide; each term whose derivative is
     negative moves by its own Newton step in the variance.
     """
+    if not len(at.theta):
+        return None
     factors = criterion.layout.factors(at.theta)
     changes = [np.zeros((0, *factor.shape)) for factor in factors]
     for b, terms in enumerate(criterion.layout.blocks):
