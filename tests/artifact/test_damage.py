@@ -166,7 +166,7 @@ def test_no_such_directory(saved):
         load(saved.parent / "zzz")
     with pytest.raises(ModelFileError, match="no models are there"):
         load(saved / "model")
-    with pytest.raises(ModelFileError, match="there is no directory .* nor "):
+    with pytest.raises(ModelFileError, match=r"there is no directory .*, nor "):
         load(saved.parent / "folder" / "model")
 
 

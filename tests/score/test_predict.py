@@ -167,7 +167,7 @@ def test_declared_levels_without_rows_are_unknown():
     found = at(model, {"Batch": ["B", "C", "D"]})
     assert found.unknown == {"Batch": (1, 1, "C")}
     modes = model.groups[0].modes[:, 0]
-    np.testing.assert_array_equal(found.fit, model.beta + [modes[1], 0, modes[2]])
+    np.testing.assert_array_equal(found.fit, model.beta[0] + np.array([modes[1], 0, modes[2]]))
 
 
 def test_new_level_of_a_fixed_factor(ratings):

@@ -193,7 +193,7 @@ def test_batches_do_not_matter(monkeypatch):
     model = fit(case.formula, table)
     whole = predict(model, open_source(table), interval="prediction")
     monkeypatch.setattr(import_module("ranef.score.predict"), "MOST_ROWS", 7)
-    monkeypatch.setattr(import_module("ranef.score.variance"), "DENSE_NUMBERS", 30)
+    monkeypatch.setattr(import_module("ranef.score.variance"), "NUMBERS_AT_ONCE", 30)
     small = predict(model, open_source(table), interval="prediction")
     np.testing.assert_allclose(small.lower, whole.lower, rtol=1e-12)
     np.testing.assert_allclose(small.upper, whole.upper, rtol=1e-12)

@@ -1,23 +1,30 @@
 """Variances of linear combinations of fixed effects and modes, from the eliminated mixed-model equations.
 
 A row is a vector over all coefficients. Stage by stage of the elimination, its part on the stage's coefficients ``w``
-adds ``w' own w`` and passes ``-pull' w`` on to what is eliminated later; at the end the dense part ``v`` adds
-``v' dense v``. (Block Gaussian elimination of Henderson's equations, read backwards.)
+adds ``w' own w`` and passes ``-pull' w`` on to what is eliminated later; at the end the dense part
+``v = e - sum pull' w`` adds ``v' dense v``, where ``e`` is the row's own few entries there. (Block Gaussian elimination
+of Henderson's equations, read backwards.) Rows that meet the same levels share ``pull dense`` and ``pull dense pull'``,
+so the cost is one small product a level and little a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import FloatArray, GroupModel, Posterior, PosteriorStage
 from ranef.score.rows import Batch
-from ranef.table import UNKNOWN
+from ranef.table import UNKNOWN, CodeArray
 
-DENSE_NUMBERS = 1 << 22
+IntArray: TypeAlias = npt.NDArray[np.int64]
+# codes of a grouping factor, and covariates in the solver's coordinates: zero where the level is not known
+Weighted: TypeAlias = tuple[CodeArray, FloatArray]
+
+NUMBERS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +33,34 @@ class Visit:
 
     Attributes
     ----------
+    stage : PosteriorStage
     place : int64 array, shape (rows,)
         The level in the stage's order, -1 for none.
     weights : float64 array, shape (rows, k)
+        Zero where there is no level.
     """
 
-    place: npt.NDArray[np.int64]
+    stage: PosteriorStage
+    place: IntArray
     weights: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """What rows hold of the dense part themselves.
+
+    Attributes
+    ----------
+    x : float64 array, shape (rows, p)
+        Of the columns ``fixed``.
+    columns : int64 array, shape (rows, c); values : float64 array, shape (rows, c)
+        The coefficients of the other factors' levels; zero where a level is not known.
+    """
+
+    fixed: slice
+    x: FloatArray
+    columns: IntArray
+    values: FloatArray
 
 
 def coefficient_variance(posterior: Posterior, batch: Batch) -> FloatArray:
@@ -49,21 +77,22 @@ def coefficient_variance(posterior: Posterior, batch: Batch) -> FloatArray:
         Response units squared; without meaning where the batch lacks a covariate.
     """
     rows = batch.stop - batch.start
-    step = max(1, DENSE_NUMBERS // len(posterior.dense))
-    variance = np.empty(rows)
-    for start in range(0, rows, step):
-        here = slice(start, min(start + step, rows))
-        x = None if batch.x is None else np.nan_to_num(batch.x[here]) @ posterior.x_back
-        groups = [
-            Visit(
-                group.codes[here].astype(np.int64),
-                np.nan_to_num(group.covariates[here]) @ posterior.z_back[group.group][group.coefficients],
-            )
-            for group in batch.groups
-        ]
-        by_group = {group.group: visit for group, visit in zip(batch.groups, groups, strict=True)}
-        variance[here] = _variance(posterior, x, by_group, here.stop - here.start)
-    return posterior.scale * variance
+    groups = {
+        group.group: (
+            group.codes,
+            np.nan_to_num(group.covariates)
+            @ posterior.z_back[group.group][group.coefficients]
+            * (group.codes >= 0)[:, None],
+        )
+        for group in batch.groups
+    }
+    variance, visits = _eliminated(posterior, groups, rows)
+    entries = _entries(posterior, batch.x, groups, rows)
+    variance += _own_square(posterior.dense, entries)
+    if visits:
+        variance += _pulled_square(posterior.dense, entries, visits)
+    # rounding can take a variance of zero below it
+    return posterior.scale * variance.clip(0)
 
 
 def prior_variance(groups: Sequence[GroupModel], batch: Batch) -> FloatArray:
@@ -78,47 +107,31 @@ def prior_variance(groups: Sequence[GroupModel], batch: Batch) -> FloatArray:
     return total
 
 
-def _variance(posterior: Posterior, x: FloatArray | None, groups: dict[int, Visit], rows: int) -> FloatArray:
-    """In the solver's units; ``groups`` by their place in the model, weights in its coordinates."""
-    dense = np.zeros((rows, len(posterior.dense)))
-    if x is not None:
-        dense[:, posterior.fixed_start : posterior.fixed_start + x.shape[1]] = x
-    for group, start in zip(posterior.kept, posterior.kept_start, strict=True):
-        if group in groups:
-            visit, k = groups[group], groups[group].weights.shape[1]
-            known = np.flatnonzero(visit.place >= 0)
-            columns = start + visit.place[known, None] * k + np.arange(k)
-            dense[known[:, None], columns] = visit.weights[known]
+def _eliminated(posterior: Posterior, groups: Mapping[int, Weighted], rows: int) -> tuple[FloatArray, list[Visit]]:
+    """What the eliminated factors add by themselves, and all visits of their levels."""
     variance = np.zeros(rows)
     passed: list[list[Visit]] = [[] for _ in posterior.stages]
+    visits: list[Visit] = []
     for s, stage in enumerate(posterior.stages):
-        own = [_in_order(stage, groups[stage.group])] if stage.group in groups else []
-        for visit in _merged(own + passed[s]):
+        if stage.group in groups:
+            codes, weights = groups[stage.group]
+            passed[s].insert(0, Visit(stage, np.where(codes >= 0, stage.position[codes], -1), weights))
+        for visit in _merged(passed[s]):
+            visits.append(visit)
             at = np.flatnonzero(visit.place >= 0)
             place, weights = visit.place[at], visit.weights[at]
             variance[at] += np.einsum("na,nab,nb->n", weights, stage.own[place], weights)
-            _pull(stage, at, place, weights, dense)
             up = -np.einsum("na,nab->nb", weights, stage.pull_up[place])
             first = 0
             for later, parent in enumerate(stage.parents, s + 1):
-                k = posterior.stages[later].own.shape[1]
-                to = Visit(np.full(rows, -1), np.zeros((rows, k)))
+                outer = posterior.stages[later]
+                k = outer.own.shape[1]
+                to = Visit(outer, np.full(rows, -1), np.zeros((rows, k)))
                 to.place[at] = parent[place]
                 to.weights[at] = up[:, first : first + k]
                 passed[later].append(to)
                 first += k
-    touched = np.flatnonzero(dense.any(axis=0))
-    inner = posterior.dense
-    if 2 * len(touched) < len(inner):  # else copying would cost more than it spares
-        dense, inner = dense[:, touched], inner[np.ix_(touched, touched)]
-    variance += np.einsum("na,na->n", dense @ inner, dense)
-    return variance
-
-
-def _in_order(stage: PosteriorStage, visit: Visit) -> Visit:
-    """A grouping factor's codes as places in the stage's order."""
-    place = np.where(visit.place >= 0, stage.position[visit.place], -1)
-    return Visit(place, visit.weights)
+    return variance, visits
 
 
 def _merged(visits: list[Visit]) -> list[Visit]:
@@ -129,30 +142,87 @@ def _merged(visits: list[Visit]) -> list[Visit]:
     """
     merged: list[Visit] = []
     for visit in visits:
-        place, weights = visit.place.copy(), visit.weights
+        place, weights = visit.place.copy(), visit.weights.copy()
         for other in merged:
             same = (place >= 0) & (place == other.place)
             other.weights[same] += weights[same]
-            place[same] = -1
+            place[same], weights[same] = -1, 0
         if (place >= 0).any():
-            merged.append(Visit(place, weights.copy()))
+            merged.append(Visit(visit.stage, place, weights))
     return merged
 
 
-def _pull(
-    stage: PosteriorStage,
-    rows: npt.NDArray[np.int64],
-    place: npt.NDArray[np.int64],
-    weights: FloatArray,
-    dense: FloatArray,
-) -> None:
-    """Subtract ``pull' w`` of the levels at ``place`` from the dense part of ``rows``."""
-    first = stage.offsets[place]
-    width = stage.offsets[place + 1] - first
-    row = np.repeat(np.arange(len(place)), width)
-    column = np.arange(len(row)) - np.repeat(np.cumsum(width) - width, width)
-    total = np.zeros(len(row))
-    k = weights.shape[1]
-    for a in range(k):
-        total += weights[row, a] * stage.pull[k * first[row] + a * width[row] + column]
-    dense[rows[row], stage.columns[first[row] + column]] -= total
+def _entries(posterior: Posterior, x: FloatArray | None, groups: Mapping[int, Weighted], rows: int) -> Entries:
+    p = len(posterior.x_back)
+    columns, values = [np.zeros((rows, 0), np.int64)], [np.zeros((rows, 0))]
+    for group, start in zip(posterior.kept, posterior.kept_start, strict=True):
+        if group in groups:
+            codes, weights = groups[group]
+            k = weights.shape[1]
+            columns.append(start + np.maximum(codes, 0)[:, None].astype(np.int64) * k + np.arange(k))
+            values.append(weights)
+    return Entries(
+        slice(posterior.fixed_start, posterior.fixed_start + p),
+        np.zeros((rows, p)) if x is None else np.nan_to_num(x) @ posterior.x_back,
+        np.concatenate(columns, axis=1),
+        np.concatenate(values, axis=1),
+    )
+
+
+def _own_square(dense: FloatArray, e: Entries) -> FloatArray:
+    """``e' dense e``."""
+    total: FloatArray = np.einsum("np,np->n", e.x @ dense[e.fixed, e.fixed], e.x)
+    for column, value in zip(e.columns.T, e.values.T, strict=True):
+        total += 2 * value * np.einsum("np,np->n", dense[column, e.fixed], e.x)
+        for other, weight in zip(e.columns.T, e.values.T, strict=True):
+            total += value * weight * dense[column, other]
+    return total
+
+
+def _pulled_square(dense: FloatArray, e: Entries, visits: Sequence[Visit]) -> FloatArray:
+    """``v' dense v - e' dense e``."""
+    patterns, pattern = np.unique(np.column_stack([visit.place for visit in visits]), axis=0, return_inverse=True)
+    pattern = pattern.reshape(-1)
+    weights = np.concatenate([visit.weights for visit in visits], axis=1)
+    order = np.argsort(pattern, kind="stable")
+    bounds = np.searchsorted(pattern[order], np.arange(len(patterns) + 1))
+    total = np.empty(len(pattern))
+    step = max(1, NUMBERS_AT_ONCE // (weights.shape[1] * len(dense)))
+    for first in range(0, len(patterns), step):
+        last = min(first + step, len(patterns))
+        cross, square = _products(dense, visits, patterns[first:last], weights.shape[1])
+        rows = order[bounds[first] : bounds[last]]
+        at, w = pattern[rows] - first, weights[rows]
+        with_own = np.einsum("nkp,np->nk", cross[:, :, e.fixed][at], e.x[rows])
+        for column, value in zip(e.columns[rows].T, e.values[rows].T, strict=True):
+            with_own += cross[at, :, column] * value[:, None]
+        total[rows] = np.einsum("nk,nk->n", np.einsum("nkl,nl->nk", square[at], w) - 2 * with_own, w)
+    return total
+
+
+def _products(
+    dense: FloatArray, visits: Sequence[Visit], patterns: IntArray, size: int
+) -> tuple[FloatArray, FloatArray]:
+    """``pull dense`` and ``pull dense pull'`` of the levels of each pattern, one below the other.
+
+    Returns
+    -------
+    cross : float64 array, shape (patterns, size, columns)
+    square : float64 array, shape (patterns, size, size)
+    """
+    cross = np.zeros((len(patterns), size, len(dense)))
+    square = np.zeros((len(patterns), size, size))
+    for number, places in enumerate(patterns):
+        met = []
+        at = 0
+        for visit, place in zip(visits, places, strict=True):
+            stage, k = visit.stage, visit.weights.shape[1]
+            if place >= 0:
+                i, j = stage.offsets[place : place + 2]
+                met.append((slice(at, at + k), stage.columns[i:j], stage.pull[k * i : k * j].reshape(k, -1)))
+            at += k
+        for own, columns, pull in met:
+            cross[number, own] = pull @ dense[columns]
+            for other, other_columns, other_pull in met:
+                square[number, own, other] = cross[number, own][:, other_columns] @ other_pull.T
+    return cross, square
