@@ -173,7 +173,7 @@ def test_duplicated_factors_and_slopes_converge_and_have_no_standard_error(data)
 def test_a_response_constant_within_levels_is_an_error():
     rng = np.random.default_rng(6)
     g = rng.integers(0, 20, 200)
-    with pytest.raises(FitError, match="almost.? exactly"):
+    with pytest.raises(FitError, match=r"almost.? exactly"):
         fit("y ~ 1 + (1 | g)", {"y": rng.normal(size=20)[g], "g": g})
     with pytest.raises(FitError, match="fixed effects reproduce the response exactly"):
         fit("y ~ x + (1 | g)", {"y": 2.0 * g + 1, "x": g, "g": g})

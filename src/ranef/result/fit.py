@@ -18,7 +18,6 @@ from ranef.errors import DroppedRowsWarning, OptionError, UnknownLevelWarning
 from ranef.formula import parse, update_formula
 from ranef.result import tables
 from ranef.result.criteria import aic, bic, loglik
-from ranef.result.intervals import confint
 from ranef.result.residuals import residuals
 from ranef.result.simulate import simulate
 from ranef.result.summary import summary_text
@@ -326,6 +325,9 @@ class Fit:
         data : any data, optional
             The rows, for a model that was loaded and a method that needs them.
         """
+        # profiles and replicates bring an optimiser with them: not at every start of the command line
+        from ranef.result.intervals import confint
+
         design = None if method == "wald" else self._rows(data)
         found = confint(
             self.model,
