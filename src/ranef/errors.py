@@ -115,6 +115,11 @@ def caret(text: str, start: int, end: int | None = None) -> str:
     return f"    {text[first:last]}\n    {' ' * (start - first)}{'^' * width}"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The ``known`` names most like ``name``, best first; case is ignored."""
     by_lower: dict[str, str] = {}

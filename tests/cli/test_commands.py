@@ -119,7 +119,7 @@ def test_weights_missing_values_and_several_files(tmp_path: Path, capsys: pytest
     assert json.loads(out)["dropped_missing"] == {"Reaction": 1}
     assert err == "warning: 2 of 180 rows were dropped: 1 without Reaction, 1 of weight zero\n"
     assert main(["fit", FORMULA, *files, "--missing", "raise"]) == 1
-    assert "error: 1 rows lack values (Reaction: 1)" in capsys.readouterr().err
+    assert "error: 1 row lacks a value (Reaction: 1)" in capsys.readouterr().err
 
 
 def test_show_is_what_fit_said(sleep: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:

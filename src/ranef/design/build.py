@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from ranef.design.columns import Operation, columns_of, evaluate
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
-from ranef.design.roles import Roles, needed
+from ranef.design.roles import Roles, needed, require_levels
 from ranef.design.spec import DesignSpec, GroupSpec, TermSpec
-from ranef.errors import DataError, FormulaError, OptionError
+from ranef.errors import DataError, FormulaError, OptionError, counted, nearest
 from ranef.formula import check_columns, label
 from ranef.formula.nodes import Expression, Formula, Name, RandomTerm
 from ranef.table import (
@@ -29,6 +29,7 @@ from ranef.table import (
     complete_rows,
     interaction,
     read_table,
+    text_example,
     used,
 )
 
@@ -160,10 +161,14 @@ def build_design(
         _check_option_column(option, name, source.columns)
     offsets: list[Expression] = [*formula.offsets, *([Name(offset)] if offset else [])]
     response = formula.response.expressions[0]
-    roles = _roles(formula, [response, *offsets, *([Name(column_weights)] if column_weights else [])], source.columns)
+    numeric = [response, *offsets, *([Name(column_weights)] if column_weights else [])]
+    try:
+        roles = _roles(formula, numeric, source.columns)
+    except DataError as error:
+        raise _with_example(error, source) from error
     table = read_table(source, numbers=roles.numbers, factors=roles.factors)
     if table.rows == 0:
-        raise DataError("the data have no rows")
+        raise DataError("the data have no rows; check how they were read or filtered")
     check_finite(table, sorted(roles.numbers))
     given = _weights(weights, table)
     everything = table
@@ -216,6 +221,16 @@ def build_design(
     )
 
 
+def _with_example(error: DataError, source: Source) -> DataError:
+    """The error about a column of text with the value that makes it text."""
+    if error.column is None or source.columns.get(error.column) != "category":
+        return error
+    found = text_example(source, error.column)
+    if found is None:
+        return error
+    return DataError(f"{error} (row {found[0]} holds {found[1]!r})", column=error.column, row=found[0])
+
+
 def _recounted(error: DataError, rows: npt.NDArray[np.intp]) -> DataError:
     row = int(rows[error.row or 0])
     text = re.sub(rf"\brow {error.row}\b", f"row {row}", str(error))
@@ -227,8 +242,7 @@ def _roles(formula: Formula, numeric: list[Expression], kinds: Mapping[str, Colu
     parts += [needed(term.effects, kinds) for term in formula.random]
     grouping = {name for term in formula.random for name in _group_columns(term)}
     for name in sorted(grouping):
-        if kinds[name] == "other":
-            raise DataError(f"column {name!r} cannot be a grouping factor: its type has no levels", column=name)
+        require_levels(name, kinds)
     return Roles(
         frozenset().union(*(part.numbers for part in parts)),
         frozenset(grouping).union(*(part.factors for part in parts)),
@@ -242,32 +256,44 @@ def _group_columns(term: RandomTerm) -> tuple[str, ...]:
 def _check_option_column(option: str, name: Any, kinds: Mapping[str, ColumnKind]) -> None:
     if name is None:
         return
-    if not isinstance(name, str) or name not in kinds:
-        raise OptionError(f"{option}={name!r}: there is no such column; the data have {', '.join(map(repr, kinds))}")
+    if not isinstance(name, str):
+        raise OptionError(f"{option} must be the name of a column, not {type(name).__name__}")
+    if name not in kinds:
+        close = nearest(name, kinds)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"the data have {_quoted(kinds)}"
+        raise OptionError(f"{option}={name!r}: there is no such column; {hint}")
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _weights(weights: str | npt.ArrayLike | None, table: Table) -> FloatArray | None:
     if weights is None:
         return None
-    if isinstance(weights, str):
-        values, name = table.numbers[weights], f"column {weights!r}"
+    column = weights if isinstance(weights, str) else None
+    if column is not None:
+        values, has = table.numbers[column], f"column {column!r} has"
     else:
         try:
             values = np.asarray(weights, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise OptionError("weights must be the name of a column or an array of numbers") from error
-        name = "weights"
+        has = "weights has"
         if values.shape != (table.rows,):
-            raise OptionError(f"weights have the shape {values.shape}; the data have {table.rows:,} rows")
-    for bad, what in ((values < 0, "negative"), (np.isinf(values), "infinite")):
+            raise OptionError(
+                f"weights has the shape {values.shape} but the data have {counted(table.rows, 'row')}; give one number "
+                "a row, or the name of a column"
+            )
+    for bad, what in ((values < 0, "negative weight"), (np.isinf(values), "infinite weight")):
         if bad.any():
-            row = int(np.argmax(bad))
+            row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
             raise DataError(
-                f"{name}: {int(bad.sum()):,} {what} weights, the first in row {row} ({values[row]}); weights are "
-                "inverse variances up to a factor, at least 0",
-                column=weights if isinstance(weights, str) else None,
+                f"{has} {counted(count, what)}, the first in row {row} ({values[row]:g}); weights are inverse "
+                "variances up to a factor, at least 0: correct them, or make them 0 or missing to leave their rows out",
+                column=column,
                 row=row,
-                count=int(bad.sum()),
+                count=count,
             )
     return values
 
@@ -283,14 +309,14 @@ def _complete(
             complete = complete & ~absent
             counts.setdefault("weights", int(absent.sum())) if not _covered(counts, absent, table) else None
     if missing == "raise" and counts:
-        name = next(iter(counts))
-        row = int(np.argmin(complete))
+        name, row, count = next(iter(counts)), int(np.argmin(complete)), int(np.sum(~complete))
+        lack = "row lacks a value" if count == 1 else "rows lack values"
         raise DataError(
-            f"{int(np.sum(~complete)):,} rows lack values ({_listed(counts)}), the first is row {row}; "
-            "fill them in, or leave these rows out with missing='drop'",
+            f"{count:,} {lack} ({_listed(counts)}), the first is row {row}; fill them in, or leave these rows out with "
+            "missing='drop'",
             column=name,
             row=row,
-            count=int(np.sum(~complete)),
+            count=count,
         )
     zero = 0
     if weights is not None:
@@ -299,11 +325,14 @@ def _complete(
         complete = complete & ~none
     rows = int(np.sum(~complete))
     if rows == table.rows:
+        worst = max(counts, key=lambda name: counts[name]) if counts else None
+        reasons = [f"missing values in {_listed(counts)}"] if counts else []
+        reasons += [f"weight zero in {counted(zero, 'row')}"] if zero else []
         raise DataError(
-            f"none of the {table.rows:,} rows is left: "
-            + "; ".join(
-                [*([f"missing values in {_listed(counts)}"] if counts else []), *(["zero weights"] * (zero > 0))]
-            )
+            f"none of the {counted(table.rows, 'row')} is left: {'; '.join(reasons)}. Correct these columns, or leave "
+            "them out of the formula",
+            column=worst,
+            count=table.rows,
         )
     if not rows:
         return table, weights, None, Dropped(0, {}, 0)
@@ -325,9 +354,12 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _check_response(y: FloatArray, name: str) -> None:
-    if len(y) < 2 or np.all(y == y[0]):
+    if len(y) < 2:
+        raise DataError("one row is left to fit, and a model needs more: check which rows lack values", count=1)
+    if np.all(y == y[0]):
         raise DataError(
-            f"the response {name} has the same value, {y[0]:g}, in all {len(y):,} rows: there is no variation to model",
+            f"the response {name} has the same value, {y[0]:g}, in all {len(y):,} rows: there is no variation to model, "
+            "choose another response",
             column=name,
         )
 

@@ -86,10 +86,13 @@ def require_number(name: str, kinds: Mapping[str, ColumnKind], place: Expression
             if kind == "category"
             else ("dates", "add a column with the number you mean (such as days since a start)")
         )
-        where = "" if isinstance(place, Name) else f" in {label(place)}"
+        if isinstance(place, Name):  # the response, the weights or an offset
+            where, remedy = "", "" if kind == "category" else f"{remedy}, or "
+        else:
+            where, remedy = f" in {label(place)}", f"{remedy}, or "
         raise DataError(
-            f"column {name!r} holds {holds} but stands{where} where a number is needed; {remedy}, or convert it to a "
-            "number in the data",
+            f"column {name!r} holds {holds} but stands{where} where a number is needed; {remedy}convert it to a number "
+            "in the data",
             column=name,
         )
 
@@ -174,6 +177,7 @@ def _number_uses(expression: Expression, kinds: Mapping[str, ColumnKind]) -> Ite
 
 def _unusable(name: str) -> DataError:
     return DataError(
-        f"column {name!r} holds neither numbers, categories, booleans nor dates; convert it or leave it out",
+        f"column {name!r} holds neither numbers, text, booleans nor dates (but lists, say), or a mixture of them; convert "
+        "it to one type, or leave it out of the formula",
         column=name,
     )

@@ -60,7 +60,7 @@ def parse(text: str) -> Formula:
 
     known = response.expressions if response is not None and len(response.expressions) == 1 else ()
     fixed = Expansion(text, known, special).part(sides.right)
-    _refuse_response(fixed, known, text)
+    _refuse_response(fixed, tuple(random), known, text)
     return Formula(text, response, fixed, tuple(random), tuple(offsets))
 
 
@@ -83,11 +83,19 @@ def _response(node: Expression, text: str) -> Response:
     return Response(expressions, node.span)
 
 
-def _refuse_response(fixed: LinearPart, known: tuple[Expression, ...], text: str) -> None:
-    for term in fixed.terms:
-        if term.factors == known:
-            problem = f"The response `{label(known[0])}` is also a term of the right side."
-            raise FormulaError(problem, text, term.span.start, term.span.end)
+def _refuse_response(
+    fixed: LinearPart, random: tuple[RandomTerm, ...], known: tuple[Expression, ...], text: str
+) -> None:
+    if not known:
+        return
+    problem = f"The response `{label(known[0])}` is also a term of the right side; a response does not explain itself."
+    for part in (fixed, *(one.effects for one in random)):
+        for term in part.terms:
+            if term.factors == known:
+                raise FormulaError(problem, text, term.span.start, term.span.end)
+    for one in random:
+        if known[0] in one.group:
+            raise FormulaError(problem, text, one.span.start, one.span.end)
 
 
 def _change_offsets(offsets: dict[Expression, None], node: Call, adding: bool, text: str) -> None:

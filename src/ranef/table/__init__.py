@@ -8,7 +8,7 @@ from ranef.table.levels import labels_of, used
 from ranef.table.missing import Gap, complete_rows
 from ranef.table.open import open_source
 from ranef.table.output import to_library, write_table
-from ranef.table.read import check_finite, read_table
+from ranef.table.read import check_finite, read_table, text_example
 from ranef.table.source import Source
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, FloatArray, Levels, Table
 
@@ -33,6 +33,7 @@ __all__ = [
     "open_source",
     "preferred_library",
     "read_table",
+    "text_example",
     "to_library",
     "used",
     "write_table",

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ranef.errors import DataError
+from ranef.errors import DataError, counted
 from ranef.table.encode import EncodedBatch, encode_batch, merge
 from ranef.table.kinds import describe, is_text, plain_type
 from ranef.table.source import Source
@@ -113,7 +113,7 @@ def check_finite(table: Table, names: Iterable[str]) -> None:
         if count:
             row = int(np.argmax(infinite))
             raise DataError(
-                f"column {name!r} has {count} infinite value{'s' if count > 1 else ''}, the first in row {row}; "
+                f"column {name!r} has {counted(count, 'infinite value')}, the first in row {row}; "
                 "replace them by missing values or leave these rows out",
                 column=name,
                 row=row,
@@ -136,25 +136,39 @@ def _not_number(values: pa.Array, column: str, row: int) -> DataError:
     return DataError(text, column=column, row=row + first)
 
 
-def _text_error(column: str, row: int, batches: Iterator[pa.RecordBatch]) -> DataError:
-    """The error for text where numbers are needed: shows the first value that is no numeral, else the first value."""
-    first: tuple[int, str] | None = None
+def text_example(source: Source, column: str) -> tuple[int, str] | None:
+    """Row and value of the first text of a column that is no numeral, else of its first text; None without text."""
+    found = _first_text(column, 0, source.batches([column]))
+    return None if found is None else found[:2]
+
+
+def _first_text(column: str, row: int, batches: Iterator[pa.RecordBatch]) -> tuple[int, str, bool] | None:
+    """Row and value of the first text that is no numeral, and True; else of the first text, and False."""
+    first: tuple[int, str, bool] | None = None
     for batch in batches:
         values = batch.column(column)
         if is_text(plain_type(values.type)):
             values = values.cast(pa.large_string())
             bad = pc.index(pc.match_substring_regex(values, _NUMERAL), False).as_py()
             if bad >= 0:
-                return DataError(
-                    f"column {column!r} is text: row {row + bad} holds {values[bad].as_py()!r}, but a number is "
-                    "needed; correct that value and convert the column to numbers, or take it as a factor",
-                    column=column,
-                    row=row + bad,
-                )
+                return row + bad, values[bad].as_py(), True
             start = pc.index(pc.is_valid(values), True).as_py()
             if first is None and start >= 0:
-                first = row + start, values[start].as_py()
+                first = row + start, values[start].as_py(), False
         row += batch.num_rows
+    return first
+
+
+def _text_error(column: str, row: int, batches: Iterator[pa.RecordBatch]) -> DataError:
+    """The error for text where numbers are needed: shows the first value that is no numeral, else the first value."""
+    first = _first_text(column, row, batches)
+    if first is not None and first[2]:
+        return DataError(
+            f"column {column!r} is text: row {first[0]} holds {first[1]!r}, but a number is needed; correct that value "
+            "and convert the column to numbers, or take it as a factor",
+            column=column,
+            row=first[0],
+        )
     example = f" (row {first[0]} holds {first[1]!r})" if first else ""
     return DataError(
         f"column {column!r} is text{example}, but a number is needed; convert it to numbers, or take it as a factor",

@@ -53,8 +53,10 @@ class Source:
         names = list(columns)
         for name in names:
             if name not in self.columns:
-                close = nearest(name, self.columns) or list(self.columns)[:5]
-                raise OptionError(f"no column {name!r} in the data; the nearest are {', '.join(map(repr, close))}")
+                close = nearest(name, self.columns)
+                hint = "the nearest are" if close else "they have"
+                listed = ", ".join(map(repr, close or list(self.columns)[:5]))
+                raise OptionError(f"no column {name!r} in the data; {hint} {listed}")
         # a generator of its own, so that a wrong name raises here and not at the first row
         return (batch.select(names) for batch in self.read(names))
 
