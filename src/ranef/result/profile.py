@@ -131,7 +131,7 @@ def _limits(
         step = 2 * float(np.sqrt(model.vcov[one.i, one.i]))
         lowest, highest = -math.inf, math.inf
     else:
-        rise = _covariance_rise(one, fitted)
+        rise = _correlation_rise(one, fitted) if one.kind == "cor" else _covariance_rise(one, fitted)
         step, lowest, highest = _reach(model, one, estimate, fitted)
 
     def excess(value: float) -> float:
@@ -202,6 +202,13 @@ def _covariance_rise(one: Parameter, fitted: _Fit) -> Callable[[float], float]:
         return _above(float(found.fun))
 
     return rise
+
+
+def _correlation_rise(one: Parameter, fitted: _Fit) -> Callable[[float], float]:
+    """The same for a correlation: it may take any value where one of its standard deviations is zero."""
+    inside = _covariance_rise(one, fitted)
+    ends = [_covariance_rise(replace(one, kind="sd", i=i, j=i), fitted)(0.0) for i in (one.i, one.j)]
+    return lambda value: min(inside(value), *ends)
 
 
 def _fixed_rise(design: Design, one: Parameter, fitted: _Fit, engine: Engine) -> Callable[[float], float]:

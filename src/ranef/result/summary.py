@@ -129,7 +129,7 @@ def _counts(model: Model) -> list[str]:
     text = f"Number of obs: {info.nobs}" + (f", groups: {'; '.join(groups)}" if groups else "")
     lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ")
     if info.dropped:
-        why = [f"{name} missing in {count}" for name, count in info.dropped_missing.items()]
+        why = [f"{name} missing in {count}" for name, count in sorted(info.dropped_missing.items())]
         why += [f"weight zero in {info.dropped_zero_weight}"] if info.dropped_zero_weight else []
         lines += textwrap.wrap(f"Rows dropped: {info.dropped} ({', '.join(why)})", WIDTH, subsequent_indent="  ")
     if info.aliased:
@@ -147,7 +147,7 @@ def _fixed_effects(model: Model, ddf: Ddf) -> list[str]:
     columns = [list(table["term"]), *r_coefficients(table["estimate"], table["se"])]
     if ddf:
         columns.append([f"{value:.1f}" for value in table["df"]])
-    columns += [format_numbers(np.round(table["z"], 3)), format_p(table["p"])]
+    columns += [format_numbers([round(float(z), 3) for z in table["z"]]), format_p(table["p"])]
     return ["Fixed effects:", *align(header, columns)]
 
 
@@ -176,9 +176,9 @@ def _explained(model: Model) -> list[str]:
 def _search(model: Model, seconds: float) -> list[str]:
     info = model.info
     state = "Converged" if info.converged else "NOT converged"
+    took = f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2g}"
     lines = [
-        f"{state} after {info.iterations} evaluations in {seconds:.2g} s; largest gradient {info.gradient:.1g} "
-        "standard errors"
+        f"{state} after {info.iterations} evaluations in {took} s; largest gradient {info.gradient:.1g} standard errors"
     ]
     if info.singular:
         lines.append(

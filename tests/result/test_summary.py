@@ -1,0 +1,115 @@
+"""The summary as text: whole, its parts, and the formatting of numbers as R does it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ranef.result.residuals import residuals
+from ranef.result.summary import summary_text
+from ranef.result.text import align, format_numbers, format_p
+from tests.result.fits import CAKE, DYESTUFF, PASTES, SLEEP, fit_rows, fitted, three_slopes
+
+# R 4.2.2: format(x, digits = 4)
+FORMATS = [
+    ([612.1, 35.07, 654.94], ["612.10", "35.07", "654.94"]),
+    ([24.741, 5.922, 25.592], ["24.741", "5.922", "25.592"]),
+    ([0.12345678, 1234.5678], ["0.1235", "1234.5678"]),
+    ([1e-10, 1.0], ["1e-10", "1e+00"]),
+    ([123456.0], ["123456"]),
+    ([0.0, 13.806], ["0.00", "13.81"]),
+    ([1e10, 1.0], ["1e+10", "1e+00"]),
+    ([-1.5, 2.0], ["-1.5", "2.0"]),
+    ([17.00000519], ["17"]),
+]
+
+
+@pytest.mark.parametrize(("numbers", "expected"), FORMATS)
+def test_numbers(numbers, expected):
+    assert format_numbers(numbers) == expected
+
+
+def test_missing_numbers_are_blank():
+    assert format_numbers([np.nan, 1.5]) == ["", "1.5"]
+    assert format_p([np.nan, 0.02]) == ["", "0.02"]
+
+
+def test_p_values():
+    assert format_p([1e-17, 3.2638e-06, 0.68065, 0.5]) == ["<2e-16", "3.26e-06", "0.681", "0.500"]
+
+
+def test_columns_are_aligned():
+    assert align(["", "x"], [["a", "bcd"], ["1.0", "10.0"]]) == ["       x", "a    1.0", "bcd 10.0"]
+
+
+def test_sleepstudy():
+    design, model = fitted("sleepstudy", SLEEP)
+    text = summary_text(model, SLEEP, "satterthwaite", True, residuals(model, design, kind="scaled"), 0.0123)
+    *lines, last = text.splitlines()
+    expected = (Path(__file__).parent / "sleepstudy.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == expected
+    assert re.fullmatch(
+        r"Converged after \d+ evaluations in 0\.012 s; largest gradient \d(e-\d\d)? standard errors", last
+    )
+
+
+def test_maximum_likelihood_has_criteria():
+    _, model = fitted("cake", "angle ~ recipe * temp + (1 | recipe:replicate)", "ml")
+    text = summary_text(model)
+    assert "fit by maximum likelihood" in text
+    assert "   AIC    BIC logLik deviance df.resid\n1712.1 1740.9 -848.0   1696.1      262\n" in text
+    assert "recipeC:temp  0.002095   0.039625 225.0   0.053    0.958" in text
+
+
+def test_several_groups():
+    _, model = fitted("pastes", PASTES)
+    text = summary_text(model)
+    assert " cask:batch (Intercept)    8.434   2.9041\n batch      (Intercept)    1.657   1.2874\n" in text
+    assert "Number of obs: 60, groups: cask:batch, 30; batch, 10\n" in text
+
+
+def test_three_correlated_coefficients():
+    _, model = fit_rows(three_slopes(), "y ~ x + (x + z | g)")
+    lines = summary_text(model).splitlines()
+    at = lines.index(next(line for line in lines if line.startswith(" Groups")))
+    assert [line.split()[-2:] for line in lines[at + 2 : at + 4]] == [["0.8526", "0.72"], ["-0.35", "-0.18"]]
+
+
+def test_normal_distribution():
+    _, model = fitted("sleepstudy", SLEEP)
+    text = summary_text(model, ddf=None)
+    assert "z value Pr(>|z|)" in text
+    assert "Satterthwaite" not in text
+
+
+def test_singular():
+    _, model = fitted("dyestuff2", DYESTUFF)
+    assert summary_text(model).splitlines()[-1].startswith("boundary (singular) fit")
+
+
+def test_dropped_rows_and_columns():
+    rows = three_slopes()
+    rows["x"] = np.where(np.arange(144) < 5, np.nan, rows["x"])
+    rows["x2"] = 2 * rows["x"]
+    rows["wt"] = np.where(np.arange(144) == 7, 0.0, rows["wt"])
+    _, model = fit_rows(rows, "y ~ x + x2 + (1 | g)", weights="wt")
+    text = summary_text(model)
+    assert "Weights: wt\n" in text
+    assert (
+        "Number of obs: 138, groups: g, 12\nRows dropped: 6 (x missing in 5, x2 missing in 5, weight zero in 1)" in text
+    )
+    assert "Columns dropped, others determine them: x2\n" in text
+
+
+def test_no_fixed_effects():
+    _, model = fit_rows(three_slopes(), "y ~ 0 + (1 | g)")
+    assert "No fixed effects" in summary_text(model, correlation=True)
+
+
+def test_width():
+    design, model = fitted("cake", CAKE)
+    formula = CAKE + " + (1 | replicate)" * 9
+    text = summary_text(model, formula, correlation=True, residuals=residuals(model, design, kind="scaled"))
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.isascii()
