@@ -12,11 +12,13 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def count_columns(first, last, pointers, codes, level_start, width, dense, counts):
+def count_columns(first, last, origin, pointers, codes, level_start, width, dense, counts):
     """Number of scalar columns of the rest that meet each level ``first <= g < last``.
 
     Parameters
     ----------
+    origin : int
+        Row that the arrays of rows begin with.
     pointers : int64 array, shape (levels + 1,)
         Rows of each level.
     codes : int32 array, shape (rows, factors)
@@ -34,7 +36,7 @@ def count_columns(first, last, pointers, codes, level_start, width, dense, count
     seen = np.full(level_start[factors], -1, np.int64)
     for g in range(first, last):
         total = dense
-        for n in range(pointers[g], pointers[g + 1]):
+        for n in range(pointers[g] - origin, pointers[g + 1] - origin):
             for f in range(factors):
                 level = level_start[f] + codes[n, f]
                 if seen[level] != g:
@@ -47,6 +49,7 @@ def count_columns(first, last, pointers, codes, level_start, width, dense, count
 def cross_levels(
     first,
     last,
+    origin,
     pointers,
     z,
     own,
@@ -66,6 +69,8 @@ def cross_levels(
 
     Parameters
     ----------
+    origin : int
+        Row that the arrays of rows begin with.
     z : float64 array, shape (rows, coefficients)
         Covariates of all factors side by side, times the root of the row's weight.
     own, above : int64 arrays
@@ -92,7 +97,7 @@ def cross_levels(
     found = np.empty(levels, np.int64)
     for g in range(first, last):
         n_found = 0
-        for n in range(pointers[g], pointers[g + 1]):
+        for n in range(pointers[g] - origin, pointers[g + 1] - origin):
             for f in range(factors):
                 level = level_start[f] + codes[n, f]
                 if seen[level] != g:
@@ -115,7 +120,7 @@ def cross_levels(
         row[:, :] = 0.0
         gram[g] = 0.0
         up[g] = 0.0
-        for n in range(pointers[g], pointers[g + 1]):
+        for n in range(pointers[g] - origin, pointers[g + 1] - origin):
             for a in range(k):
                 za = z[n, own[a]]
                 for b in range(a + 1):
@@ -135,32 +140,19 @@ def cross_levels(
 
 
 @njit(nogil=True, cache=True)
-def cross_rest(lowest, highest, z, codes, level_start, column_start, rest_z, x, out):
-    """Add the rest's products with itself to the rows ``lowest <= i < highest`` of the lower triangle of ``out``.
+def densify(first, last, start, gram, offsets, columns, values, out):
+    """Write one factor's products with itself and with later columns into the lower triangle of ``out``.
 
-    The products among dense columns are left out: they are one matrix product.
-    A caller that owns a range of rows needs no lock, and the sums do not depend on who computes which range.
+    Its levels own the columns from ``start`` on; ``offsets``, ``columns`` and ``values`` as in `cross_levels`.
     """
-    factors = codes.shape[1]
-    dense = x.shape[1]
-    base = column_start[level_start[factors]]
-    for n in range(z.shape[0]):
-        for f in range(factors):
-            level = level_start[f] + codes[n, f]
-            for a in range(column_start[level + 1] - column_start[level]):
-                i = column_start[level] + a
-                if lowest <= i < highest:
-                    zi = z[n, rest_z[f] + a]
-                    for h in range(f + 1):
-                        other = level_start[h] + codes[n, h]
-                        for b in range(column_start[other + 1] - column_start[other]):
-                            j = column_start[other] + b
-                            if j <= i:
-                                out[i, j] += zi * z[n, rest_z[h] + b]
-        for d in range(dense):
-            i = base + d
-            if lowest <= i < highest:
-                for h in range(factors):
-                    other = level_start[h] + codes[n, h]
-                    for b in range(column_start[other + 1] - column_start[other]):
-                        out[i, column_start[other] + b] += x[n, d] * z[n, rest_z[h] + b]
+    k = gram.shape[1]
+    for g in range(first, last):
+        at = start + g * k
+        begin = offsets[g]
+        m = offsets[g + 1] - begin
+        row = values[k * begin : k * (begin + m)].reshape(k, m)
+        for a in range(k):
+            for b in range(a + 1):
+                out[at + a, at + b] = gram[g, a, b]
+            for j in range(m):
+                out[columns[begin + j], at + a] = row[a, j]

@@ -313,7 +313,7 @@ def _posterior(problem: Problem, at: Evaluation, fixed: FixedEffects, sigma2: fl
     if not problem.criterion.reml:
         v = fixed.vcov / at.sigma2
         m = (
-            np.concatenate([fixed.sensitivity[b].reshape(-1, p) for b in cross.kept])
+            np.concatenate([fixed.sensitivity[k.block].reshape(-1, p) for k in cross.kept])
             if cross.kept
             else np.zeros((0, p))
         )
@@ -327,8 +327,8 @@ def _posterior(problem: Problem, at: Evaluation, fixed: FixedEffects, sigma2: fl
         x_back=problem.scaling.x_back,
         z_back=problem.scaling.z_back,
         stages=tuple(stages),
-        kept=cross.kept,
-        kept_start=tuple(s.start for s in cross.kept_columns),
+        kept=tuple(k.block for k in cross.kept),
+        kept_start=tuple(k.start for k in cross.kept),
         fixed_start=r,
         dense=dense,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.prior import Layout
-from ranef.solve.cross_products import CrossProducts
+from ranef.solve.cross_products import CrossProducts, Kept, Stage
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -19,20 +19,16 @@ def moment_start(cross: CrossProducts, layout: Layout) -> FloatArray:
     between-level mean square of the one-way analysis of variance). Correlations start at zero. What is missed costs
     a step or two of the search.
     """
-    total = float(cross.rest[-1, -1])
+    total = cross.square
     mean_square = total / max(cross.rows, 1)
     variances: list[FloatArray] = [np.empty(0)] * len(cross.sizes)
-    for stage in cross.stages:
-        k = stage.size
-        last = np.arange(k)[None, :] * np.diff(stage.offsets)[:, None]
-        ends = k * stage.offsets[:-1, None] + last + np.diff(stage.offsets)[:, None] - 1
-        sums = stage.values[ends]
-        squares = np.einsum("gaa->ga", stage.gram)
-        variances[stage.block] = _moments(sums, squares, mean_square)
-    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
-        sums = cross.rest[columns, -1].reshape(-1, cross.sizes[b])
-        squares = np.diag(cross.rest)[columns].reshape(-1, cross.sizes[b])
-        variances[b] = _moments(sums, squares, mean_square)
+    factors: tuple[Stage | Kept, ...] = (*cross.stages, *cross.kept)
+    for factor in factors:
+        k = factor.size
+        wide = np.diff(factor.offsets)[:, None]
+        # the response is the last column of each of the level's k rows
+        ends = k * factor.offsets[:-1, None] + (np.arange(k) + 1) * wide - 1
+        variances[factor.block] = _moments(factor.values[ends], np.einsum("gaa->ga", factor.gram), mean_square)
     explained = min(0.8, sum(float(v.sum()) for v in variances) / mean_square if mean_square > 0 else 0.0)
     sigma2 = mean_square * (1 - explained)
     if sigma2 <= 0:

@@ -71,7 +71,7 @@ def _is_small(criterion: Criterion) -> bool:
     """Whether the observed information is cheap."""
     cross = criterion.cross
     pairs = sum(float(s.size * np.sum(np.diff(s.offsets).astype(np.float64) ** 2)) for s in cross.stages)
-    return len(cross.rest) <= MOST_COLUMNS and pairs <= MOST_PAIRS
+    return cross.columns <= MOST_COLUMNS and pairs <= MOST_PAIRS
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from ranef.design.spec import GroupSpec, TermSpec
 from ranef.learn.gaussian import Problem
 from ranef.prior import Structure, factor_of
 from ranef.result.parameters import Parameter
-from ranef.solve.system import by_block, factorise, invert, multiply
+from ranef.solve.inverse import invert
+from ranef.solve.system import by_block, factorise, multiply
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -63,7 +64,7 @@ def deviance_of(problem: Problem, roots: Sequence[FloatArray], sigma: float) -> 
     for trace, score, back, side in zip(traces, scores, scaling.z_back, sides, strict=True):
         g = score[:, :, 0]
         slope = trace - g.T @ g / sigma2
-        by_root.append(2 * np.linalg.solve(back.T, slope @ side) / sigma)
+        by_root.append(np.asarray(2 * np.linalg.solve(back.T, slope @ side) / sigma, dtype=np.float64))
         shrinking += float(np.sum(slope * (side @ side.T)))
     log_sigma = 2 * (cross.rows - ratio - shrinking)
     return Slope(value - cross.log_weights + criterion.log_scale, tuple(by_root), log_sigma)
@@ -130,7 +131,8 @@ def path_of(problem: Problem, covariances: Sequence[FloatArray], sigma: float, h
     if held_sigma is None:
         start.append(np.array([math.log(sigma) / rate]))
         bounds.append((None, None))
-    return Path(tuple(bases), tuple(directions), np.concatenate(start), tuple(bounds), held_sigma, rate)
+    coordinates = np.concatenate([*start, np.zeros(0)])
+    return Path(tuple(bases), tuple(directions), coordinates, tuple(bounds), held_sigma, rate)
 
 
 def _group_path(

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.engine.threads import Engine, Range, ranges
-from ranef.errors import FitError
 from ranef.kernel import cross as kernel
-from ranef.kernel.dense import mirror
 from ranef.kernel.sort import counting_order, parents_of
 
 FloatArray = npt.NDArray[np.float64]
@@ -27,7 +25,7 @@ CodeArray = npt.NDArray[np.int32]
 
 ROWS_A_PARTITION = 16_384
 MOST_PARTITIONS = 64
-MOST_DENSE_COLUMNS = 16_000
+ROWS_A_CHUNK = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +128,42 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
+class Kept:
+    """Raw cross products of one factor that is not eliminated.
+
+    Attributes
+    ----------
+    block : int
+    start : int
+        Its first column in the rest: level by level, coefficient by coefficient.
+    gram, offsets, columns, values
+        As in `Stage`; the columns are those of later kept factors, the fixed effects and the response.
+    partitions : tuple of (first, last)
+    """
+
+    block: int
+    start: int
+    gram: FloatArray
+    offsets: IntArray
+    columns: CodeArray
+    values: FloatArray
+    partitions: tuple[Range, ...]
+
+    @property
+    def size(self) -> int:
+        return int(self.gram.shape[1])
+
+    @property
+    def levels(self) -> int:
+        return int(self.gram.shape[0])
+
+    @property
+    def place(self) -> slice:
+        """Its columns in the rest."""
+        return slice(self.start, self.start + self.levels * self.size)
+
+
+@dataclass(frozen=True, eq=False)
 class CrossProducts:
     """All cross products of a model's rows.
 
@@ -138,18 +172,12 @@ class CrossProducts:
     rows : int
     stages : tuple of Stage
         In the order of elimination.
-    kept : tuple of int
-        Blocks that are not eliminated; their columns come first in ``rest``.
-    kept_columns : tuple of slice
-        Columns of each kept block in ``rest``: level by level.
+    kept : tuple of Kept
+        The other factors; their columns come first in the rest.
     random : int
-        Columns of all kept blocks together.
-    fixed : int
-        Fixed effects ``p``; the response is the last column.
-    rest : float64 array, shape (random + fixed + 1,) * 2
-        Symmetric raw cross products of the rest.
-    bands : tuple of (lowest, highest)
-        Ranges of rows of ``rest`` of about equal work.
+        Columns of all kept factors together.
+    dense : float64 array, shape (p + 1, p + 1)
+        Products among the fixed effects and the response, which are the last columns of the rest.
     log_weights : float
         Sum of the logarithms of the weights.
     sizes, levels : tuple of int
@@ -158,113 +186,169 @@ class CrossProducts:
 
     rows: int
     stages: tuple[Stage, ...]
-    kept: tuple[int, ...]
-    kept_columns: tuple[slice, ...]
+    kept: tuple[Kept, ...]
     random: int
-    fixed: int
-    rest: FloatArray
-    bands: tuple[Range, ...]
+    dense: FloatArray
     log_weights: float
     sizes: tuple[int, ...]
     levels: tuple[int, ...]
 
+    @property
+    def fixed(self) -> int:
+        """Fixed effects ``p``."""
+        return len(self.dense) - 1
+
+    @property
+    def columns(self) -> int:
+        """Columns of the rest: kept factors, fixed effects and the response."""
+        return self.random + len(self.dense)
+
+    @property
+    def square(self) -> float:
+        """Weighted sum of squares of the response."""
+        return float(self.dense[-1, -1])
+
 
 def cross_products(rows: Rows, engine: Engine) -> CrossProducts:
-    """All cross products that the exact path needs; O(rows) passes, then the rows are needed no more.
-
-    Raises
-    ------
-    FitError
-        If the factors that cannot be eliminated need a dense matrix that is too large.
-    """
+    """All cross products; O(rows) passes, then the rows are needed no more."""
     blocks = rows.blocks
     chain = elimination_order(blocks)
-    kept = tuple(b for b in range(len(blocks)) if b not in chain)
-    _check_size(blocks, kept)
+    kept = sorted(set(range(len(blocks))) - set(chain), key=lambda b: -blocks[b].levels)
     old_levels, codes = _renumber(blocks, chain)
-    order, pointers = (
-        counting_order(codes[0], blocks[chain[0]].levels) if chain else (np.arange(len(rows.y)), np.zeros(1, np.int64))
-    )
-    root = None if rows.weights is None else np.sqrt(rows.weights)[order]
-    arrange = [*chain, *kept]
-    widths = np.array([blocks[b].size for b in arrange], dtype=np.int64)
-    z_start = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
-    z = np.empty((len(order), int(z_start[-1])))
-    for at, b in zip(z_start, arrange, strict=False):
-        np.take(blocks[b].covariates, order, axis=0, out=z[:, at : at + blocks[b].size])
-    dense = np.concatenate([rows.x, rows.y[:, None]], axis=1)[order]
-    if root is not None:
-        z *= root[:, None]
-        dense *= root[:, None]
-    rest_codes = np.empty((len(order), len(kept)), np.int32)
-    for f, b in enumerate(kept):
-        np.take(blocks[b].codes, order, out=rest_codes[:, f])
-    level_start = np.concatenate([[0], np.cumsum([blocks[b].levels for b in kept])]).astype(np.int64)
-    column_start = np.concatenate(
-        [[0], np.cumsum(np.repeat(widths[len(chain) :], [blocks[b].levels for b in kept]))]
-    ).astype(np.int64)
-    rest_z = z_start[len(chain) : -1]
-    random = int(column_start[-1])
-
-    stages = []
+    root = None if rows.weights is None else np.sqrt(rows.weights)
+    starts = np.concatenate([[0], np.cumsum([blocks[b].levels * blocks[b].size for b in kept])]).astype(np.int64)
+    stages: list[Stage] = []
+    order, pointers = np.empty(0, np.int64), np.empty(0, np.int64)
     for s, b in enumerate(chain):
-        stage_pointers = pointers if s == 0 else _pointers(codes[s][order], blocks[b].levels)
-        ancestors = _ancestors(chain, codes, blocks, s)
-        partitions = _partitions(codes, order, chain, blocks, s, len(rows.y))
-        args = (rest_codes, level_start)
-        counts = np.zeros(blocks[b].levels, np.int64)
-        engine.each(
-            partitions, kernel.count_columns, stage_pointers, *args, widths[len(chain) :], dense.shape[1], counts
+        if s == 0:
+            order, pointers = counting_order(codes[0], blocks[b].levels)
+        else:
+            pointers = _pointers(codes[s], blocks[b].levels)
+        partitions = _partitions(codes, chain, blocks, s, len(rows.y))
+        above = [blocks[a] for a in chain[s + 1 :]]
+        rest = [(blocks[f], int(starts[i])) for i, f in enumerate(kept)]
+        found = _cross(rows, root, blocks[b], above, rest, int(starts[-1]), order, pointers, partitions, engine)
+        stages.append(
+            Stage(
+                block=b,
+                old=old_levels[s],
+                ancestors=_ancestors(chain, codes, blocks, s),
+                partitions=partitions,
+                **found,
+            )
         )
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        k = blocks[b].size
-        columns = np.empty(offsets[-1], np.int32)
-        values = np.empty(k * offsets[-1])
-        gram = np.empty((blocks[b].levels, k, k))
-        own = np.arange(z_start[s], z_start[s + 1])
-        above = np.arange(z_start[s + 1], z_start[len(chain)])
-        up = np.empty((blocks[b].levels, k, len(above)))
-        engine.each(
-            partitions,
-            kernel.cross_levels,
-            stage_pointers,
-            z,
-            own,
-            above,
-            *args,
-            column_start,
-            rest_z,
-            dense,
-            offsets,
-            columns,
-            values,
-            gram,
-            up,
-        )
-        stages.append(Stage(b, old_levels[s], gram, offsets, columns, values, up, ancestors, partitions))
-
-    rest = np.zeros((random + dense.shape[1],) * 2)
-    rest[random:, random:] = dense.T @ dense
-    bands = tuple(ranges(np.arange(1, len(rest) + 1), min(MOST_PARTITIONS, max(1, len(rest) // 64))))
-    if kept:
-        # each band reads all rows, so few bands
-        few = ranges(np.arange(1, len(rest) + 1), 4)
-        engine.each(few, kernel.cross_rest, z, rest_codes, level_start, column_start, rest_z, dense, rest)
-        engine.each(bands, mirror, rest)
-    kept_columns = tuple(slice(int(column_start[a]), int(column_start[b])) for a, b in pairwise(level_start))
+    kept_rows = []
+    for i, b in enumerate(kept):
+        order, pointers = counting_order(blocks[b].codes, blocks[b].levels)
+        partitions = tuple(ranges(np.diff(pointers), _pieces(len(rows.y))))
+        rest = [(blocks[f], int(starts[i + 1 + j])) for j, f in enumerate(kept[i + 1 :])]
+        found = _cross(rows, root, blocks[b], [], rest, int(starts[-1]), order, pointers, partitions, engine)
+        del found["up"]
+        kept_rows.append(Kept(block=b, start=int(starts[i]), partitions=partitions, **found))
     return CrossProducts(
         rows=len(rows.y),
         stages=tuple(stages),
-        kept=kept,
-        kept_columns=kept_columns,
-        random=random,
-        fixed=rows.x.shape[1],
-        rest=rest,
-        bands=bands,
+        kept=tuple(kept_rows),
+        random=int(starts[-1]),
+        dense=_dense_products(rows, root),
         log_weights=0.0 if rows.weights is None else float(np.log(rows.weights).sum()),
         sizes=tuple(b.size for b in blocks),
         levels=tuple(b.levels for b in blocks),
     )
+
+
+def dense_rest(cross: CrossProducts, engine: Engine) -> FloatArray:
+    """Cross products of the rest as one lower triangle, shape (columns, columns)."""
+    out = np.zeros((cross.columns, cross.columns))
+    for kept in cross.kept:
+        engine.each(
+            kept.partitions, kernel.densify, kept.start, kept.gram, kept.offsets, kept.columns, kept.values, out
+        )
+    out[cross.random :, cross.random :] = cross.dense
+    return out
+
+
+def bands(columns: int) -> list[Range]:
+    """Ranges of rows of a lower triangle of about equal size, to share among threads."""
+    return ranges(np.arange(1, columns + 1), min(MOST_PARTITIONS, max(1, columns // 64)))
+
+
+def _cross(
+    rows: Rows,
+    root: FloatArray | None,
+    own: Block,
+    above: Sequence[Block],
+    rest: Sequence[tuple[Block, int]],
+    random: int,
+    order: IntArray,
+    pointers: IntArray,
+    partitions: Sequence[Range],
+    engine: Engine,
+) -> dict[str, Any]:
+    """Products of one factor's columns with its ancestors', the rest's (block, first column) and the dense columns."""
+    k, dense = own.size, rows.x.shape[1] + 1
+    arrange = [own, *above, *(block for block, _ in rest)]
+    z_start = np.concatenate([[0], np.cumsum([block.size for block in arrange])]).astype(np.int64)
+    width = np.array([block.size for block, _ in rest], np.int64)
+    level_start = np.concatenate([[0], np.cumsum([block.levels for block, _ in rest])]).astype(np.int64)
+    column_start = np.concatenate(
+        [*(start + block.size * np.arange(block.levels) for block, start in rest), [random]]
+    ).astype(np.int64)
+
+    def gather(first: int, last: int) -> tuple[int, IntArray, CodeArray]:
+        take = order[pointers[first] : pointers[last]]
+        codes = np.empty((len(take), len(rest)), np.int32)
+        for f, (block, _) in enumerate(rest):
+            codes[:, f] = block.codes[take]
+        return int(pointers[first]), take, codes
+
+    def count(first: int, last: int) -> None:
+        origin, _, codes = gather(first, last)
+        kernel.count_columns(first, last, origin, pointers, codes, level_start, width, dense, counts)
+
+    counts = np.full(own.levels, dense, np.int64)
+    if rest:
+        engine.each(partitions, count)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    out: dict[str, Any] = {
+        "gram": np.empty((own.levels, k, k)),
+        "offsets": offsets,
+        "columns": np.empty(offsets[-1], np.int32),
+        "values": np.empty(k * offsets[-1]),
+        "up": np.empty((own.levels, k, int(z_start[1 + len(above)] - k))),
+    }
+
+    def fill(first: int, last: int) -> None:
+        origin, take, codes = gather(first, last)
+        z = np.empty((len(take), int(z_start[-1])))
+        for start, block in zip(z_start, arrange, strict=False):
+            z[:, start : start + block.size] = block.covariates[take]
+        x = np.empty((len(take), dense))
+        x[:, :-1] = rows.x[take]
+        x[:, -1] = rows.y[take]
+        if root is not None:
+            z *= root[take, None]
+            x *= root[take, None]
+        mine, theirs = np.arange(k), np.arange(k, z_start[1 + len(above)])
+        kernel.cross_levels(
+            first, last, origin, pointers, z, mine, theirs, codes, level_start, column_start,
+            z_start[1 + len(above) : -1], x, offsets, out["columns"], out["values"], out["gram"], out["up"],
+        )  # fmt: skip
+
+    engine.each(partitions, fill)
+    return out
+
+
+def _dense_products(rows: Rows, root: FloatArray | None) -> FloatArray:
+    p = rows.x.shape[1]
+    out = np.zeros((p + 1, p + 1))
+    for start in range(0, len(rows.y), ROWS_A_CHUNK):
+        piece = slice(start, start + ROWS_A_CHUNK)
+        chunk = np.column_stack([rows.x[piece], rows.y[piece]])
+        if root is not None:
+            chunk *= root[piece, None]
+        out += chunk.T @ chunk
+    return out
 
 
 def elimination_order(blocks: Sequence[Block]) -> list[int]:
@@ -287,16 +371,6 @@ def elimination_order(blocks: Sequence[Block]) -> list[int]:
                 chain.insert(place, b)
                 break
     return chain
-
-
-def _check_size(blocks: Sequence[Block], kept: Sequence[int]) -> None:
-    columns = sum(blocks[b].levels * blocks[b].size for b in kept)
-    if columns > MOST_DENSE_COLUMNS:
-        raise FitError(
-            f"the grouping factors besides the largest have {columns:,} random effects together; the exact solver "
-            f"takes at most {MOST_DENSE_COLUMNS:,} (it factorises a dense matrix of that size). "
-            "Fit a sample of their levels, or fewer crossed factors."
-        )
 
 
 def _renumber(blocks: Sequence[Block], chain: Sequence[int]) -> tuple[list[IntArray], list[CodeArray]]:
@@ -337,18 +411,15 @@ def _ancestors(
     return tuple(out)
 
 
+def _pieces(rows: int) -> int:
+    return int(np.clip(rows // ROWS_A_PARTITION, 1, MOST_PARTITIONS))
+
+
 def _partitions(
-    codes: Sequence[CodeArray],
-    order: IntArray,
-    chain: Sequence[int],
-    blocks: Sequence[Block],
-    s: int,
-    rows: int,
+    codes: Sequence[CodeArray], chain: Sequence[int], blocks: Sequence[Block], s: int, rows: int
 ) -> tuple[Range, ...]:
     """Ranges of levels of stage ``s`` that hold the same families as those of the last stage."""
-    top = np.bincount(codes[-1], minlength=blocks[chain[-1]].levels)
-    pieces = int(np.clip(rows // ROWS_A_PARTITION, 1, MOST_PARTITIONS))
-    cuts = ranges(top, pieces)
+    cuts = ranges(np.bincount(codes[-1], minlength=blocks[chain[-1]].levels), _pieces(rows))
     if s == len(chain) - 1:
         return tuple(cuts)
     parent = parents_of(codes[s], codes[-1], blocks[chain[s]].levels)

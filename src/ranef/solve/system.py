@@ -16,10 +16,12 @@ from scipy.linalg import lapack, solve_triangular
 
 from ranef.engine.threads import Engine
 from ranef.errors import FitError
-from ranef.kernel import dense, eliminate, inverse
-from ranef.solve.cross_products import CrossProducts, Stage
+from ranef.kernel import dense, eliminate
+from ranef.solve.cross_products import CrossProducts, Kept, Stage, bands, dense_rest
 
 FloatArray = npt.NDArray[np.float64]
+
+MOST_DENSE_COLUMNS = 16_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +108,7 @@ class Coefficients:
 def zeros(cross: CrossProducts, sides: int) -> Coefficients:
     """A zero vector over the system's columns."""
     return Coefficients(
-        tuple(np.zeros((s.levels, s.size, sides)) for s in cross.stages), np.zeros((len(cross.rest), sides))
+        tuple(np.zeros((s.levels, s.size, sides)) for s in cross.stages), np.zeros((cross.columns, sides))
     )
 
 
@@ -126,6 +128,12 @@ def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engin
         If the system is not positive definite in floating point: columns of the fixed part are too nearly dependent
         given the random effects.
     """
+    if cross.random > MOST_DENSE_COLUMNS:
+        raise FitError(
+            f"the grouping factors besides the largest have {cross.random:,} random effects together; the exact solver "
+            f"takes at most {MOST_DENSE_COLUMNS:,} (it factorises a dense matrix of that size). "
+            "Fit a sample of their levels, or fewer crossed factors."
+        )
     reduced: list[ReducedStage] = []
     later = [_copies(stage, s > 0) for s, stage in enumerate(cross.stages)]
     logdet = 0.0
@@ -176,10 +184,11 @@ def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engin
         logdet += float(level_logdet.sum())
         reduced.append(ReducedStage(gram, values, up, transfer, half, half_up))
 
-    raw = cross.rest.copy()
+    raw = dense_rest(cross, engine)
+    pieces = bands(len(raw))
     for stage, r in zip(cross.stages, reduced, strict=True):
         engine.each(
-            cross.bands,
+            pieces,
             eliminate.downdate_rest,
             stage.size,
             stage.offsets,
@@ -190,7 +199,7 @@ def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engin
     start, width, wide = _wide_factor(cross, factors)
     spherical = np.zeros_like(raw)
     engine.each(
-        cross.bands,
+        pieces,
         dense.to_spherical,
         cross.random,
         start,
@@ -242,38 +251,36 @@ def _wide_factor(
     cross: CrossProducts, factors: Sequence[FloatArray]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
     """Block-diagonal ``Lambda`` of the rest: first column and width of each column's block, and its rows."""
-    n = len(cross.rest)
-    widest = max([1, *(cross.sizes[b] for b in cross.kept)])
+    n = cross.columns
+    widest = max([1, *(kept.size for kept in cross.kept)])
     start = np.arange(n)
     width = np.ones(n, np.int64)
     rows = np.zeros((n, widest))
     rows[:, 0] = 1.0
-    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
-        k, levels = cross.sizes[b], cross.levels[b]
-        start[columns] = columns.start + np.repeat(np.arange(levels) * k, k)
+    for kept in cross.kept:
+        k, columns = kept.size, kept.place
+        start[columns] = kept.start + np.repeat(np.arange(kept.levels) * k, k)
         width[columns] = k
         rows[columns] = 0.0
-        rows[columns, :k] = np.tile(factors[b], (levels, 1))
+        rows[columns, :k] = np.tile(factors[kept.block], (kept.levels, 1))
     return start, width, rows
 
 
 def _spherical_to_raw(system: System, rest: FloatArray) -> FloatArray:
     """``Lambda`` times the rest's random columns of a vector (or several side by side)."""
     out = rest.copy()
-    for b, columns in zip(system.cross.kept, system.cross.kept_columns, strict=True):
-        k = system.cross.sizes[b]
-        part = rest[columns].reshape(-1, k, rest.shape[1])
-        out[columns] = (system.factors[b] @ part).reshape(-1, rest.shape[1])
+    for kept in system.cross.kept:
+        part = rest[kept.place].reshape(-1, kept.size, rest.shape[1])
+        out[kept.place] = (system.factors[kept.block] @ part).reshape(-1, rest.shape[1])
     return out
 
 
 def _raw_to_spherical(system: System, rest: FloatArray) -> FloatArray:
     """``Lambda'`` times the rest's random columns."""
     out = rest.copy()
-    for b, columns in zip(system.cross.kept, system.cross.kept_columns, strict=True):
-        k = system.cross.sizes[b]
-        part = rest[columns].reshape(-1, k, rest.shape[1])
-        out[columns] = (system.factors[b].T @ part).reshape(-1, rest.shape[1])
+    for kept in system.cross.kept:
+        part = rest[kept.place].reshape(-1, kept.size, rest.shape[1])
+        out[kept.place] = (system.factors[kept.block].T @ part).reshape(-1, rest.shape[1])
     return out
 
 
@@ -372,18 +379,26 @@ def multiply(cross: CrossProducts, x: Coefficients, engine: Engine) -> Coefficie
     """Raw cross products of all columns (random, fixed, response) times ``x``."""
     sides = x.rest.shape[1]
     own = [np.zeros_like(s) for s in x.stages]
-    rest = cross.rest @ x.rest
-    for s, stage in enumerate(cross.stages):
-        buffers = [np.zeros((len(rest), sides)) for _ in stage.partitions]
+    rest = np.zeros_like(x.rest)
+    rest[cross.random :] = cross.dense @ x.rest[cross.random :]
+
+    def add(factor: Stage | Kept, mine: FloatArray, out: FloatArray) -> None:
+        buffers = [np.zeros_like(rest) for _ in factor.partitions]
+        shared = (factor.gram, factor.offsets, factor.columns, factor.values, mine, x.rest, out)
         engine.map(
             eliminate.multiply,
-            [
-                (i, j, stage.gram, stage.offsets, stage.columns, stage.values, x.stages[s], x.rest, own[s], buffer)
-                for (i, j), buffer in zip(stage.partitions, buffers, strict=True)
-            ],
+            [(i, j, *shared, buffer) for (i, j), buffer in zip(factor.partitions, buffers, strict=True)],
         )
         for buffer in buffers:
-            rest += buffer
+            np.add(rest, buffer, out=rest)
+
+    for kept in cross.kept:
+        mine = x.rest[kept.place].reshape(kept.levels, kept.size, sides)
+        out = np.zeros_like(mine)
+        add(kept, mine, out)
+        rest[kept.place] += out.reshape(-1, sides)
+    for s, stage in enumerate(cross.stages):
+        add(stage, x.stages[s], own[s])
         for to in stage.ancestors:
             engine.each(
                 stage.partitions,
@@ -408,150 +423,14 @@ def inner(a: Coefficients, b: Coefficients) -> FloatArray:
     return out
 
 
-@dataclass(frozen=True, eq=False)
-class Inverse:
-    """Entries of ``Q = Lambda C^-1 Lambda'``, raw coordinates.
-
-    Attributes
-    ----------
-    rest : float64 array, shape (random + fixed + 1,) * 2
-        Symmetric; zeros for the response, and for the fixed effects where they are not part of the system.
-    diagonal : tuple of float64 arrays (levels, k, k)
-        Own block of each level of each block, in the block's own order of codes.
-    trace : tuple of float64 arrays (k, k)
-        ``sum_g Z_g' P Z_g`` of each block: ``P`` of REML for the joint system, ``V^-1`` otherwise.
-    """
-
-    rest: FloatArray
-    diagonal: tuple[FloatArray, ...]
-    trace: tuple[FloatArray, ...]
-
-
-def invert(system: System, fixed: bool) -> Inverse:
-    """Selected inverse of the joint system, or with ``fixed=False`` of ``C_b``."""
-    cross, engine = system.cross, system.engine
-    take = cross.random + (cross.fixed if fixed else 0)
-    spherical = system.lower[:take, :take].copy()
-    if take:
-        _, info = lapack.dpotri(spherical.T, lower=0, overwrite_c=1)
-        if info:
-            raise FitError("the mixed-model system is singular in floating point")
-    rest = np.zeros_like(system.raw)
-    bands = [(i, min(j, take)) for i, j in cross.bands if i < take]
-    engine.each(
-        bands,
-        dense.to_raw,
-        system.start,
-        system.width,
-        system.wide,
-        spherical,
-        rest,
-    )
-    diagonal: dict[int, FloatArray] = {}
-    trace: dict[int, FloatArray] = {}
-    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
-        diagonal[b] = _diagonal_blocks(rest[columns, columns], cross.sizes[b])
-        trace[b] = _kept_trace(system, rest, spherical, b, columns)
-    _invert_stages(system, rest, diagonal, trace)
-    blocks = range(len(cross.sizes))
-    return Inverse(rest, tuple(diagonal[b] for b in blocks), tuple(trace[b] for b in blocks))
-
-
-def _diagonal_blocks(square: FloatArray, k: int) -> FloatArray:
-    levels = len(square) // k
-    at = np.arange(levels) * k
-    places = at[:, None] + np.arange(k)
-    blocks: FloatArray = square[places[:, :, None], places[:, None, :]]
-    return blocks
-
-
-def _kept_trace(system: System, rest: FloatArray, spherical: FloatArray, b: int, columns: slice) -> FloatArray:
-    """``sum_g Z_g' P Z_g`` of a block that is not eliminated.
-
-    ``Lambda' M Lambda = sum_g (I - C^gg)`` is free; where ``Lambda`` is (nearly) singular the difference has no
-    digits left, and the products are formed.
-    """
-    k = system.cross.sizes[b]
-    factor = system.factors[b]
-    own = _diagonal_blocks(spherical[columns, columns], k)
-    shrunk = np.eye(k) * len(own) - np.tril(own.sum(0)) - np.tril(own.sum(0), -1).T
-    if np.all(np.diag(factor) != 0) and np.linalg.eigvalsh(shrunk)[0] > 1e-6 * len(own):
-        left = solve_triangular(factor, shrunk, lower=True, trans=1, check_finite=False)
-        return np.asarray(solve_triangular(factor, left.T, lower=True, trans=1, check_finite=False))
-    raw = np.tril(system.raw) + np.tril(system.raw, -1).T
-    rows = raw[columns]
-    shift = np.einsum("gai,gbi->gab", (rows @ rest).reshape(len(own), k, -1), rows.reshape(len(own), k, -1))
-    return np.asarray((_diagonal_blocks(raw[columns, columns], k) - shift).sum(0))
-
-
-def _invert_stages(
-    system: System, rest: FloatArray, diagonal: dict[int, FloatArray], trace: dict[int, FloatArray]
-) -> None:
-    cross, engine = system.cross, system.engine
-    count = len(cross.stages)
-    own: list[FloatArray] = [np.empty(0)] * count
-    kept: list[FloatArray] = [np.empty(0)] * count
-    kept_up: list[FloatArray] = [np.empty(0)] * count
-    for s in reversed(range(count)):
-        stage, r = cross.stages[s], system.stages[s]
-        above = r.up.shape[2]
-        square = np.zeros((stage.levels, above, above))
-        between = np.zeros(above * int(stage.offsets[-1]))
-        for to in stage.ancestors:
-            outer = cross.stages[to.stage]
-            engine.each(
-                stage.partitions,
-                inverse.gather_ancestor,
-                to.parent,
-                to.at,
-                to.size,
-                stage.offsets,
-                stage.columns,
-                outer.offsets,
-                outer.columns,
-                own[to.stage],
-                kept[to.stage],
-                kept_up[to.stage],
-                square,
-                between,
-            )
-        keep = s > 0
-        own[s] = np.empty_like(r.gram)
-        level_trace = np.empty_like(r.gram)
-        kept[s] = np.empty_like(r.values) if keep else np.empty(0)
-        kept_up[s] = np.empty_like(r.up) if keep else np.empty((0, 0, 0))
-        engine.each(
-            stage.partitions,
-            inverse.invert_levels,
-            r.gram,
-            r.transfer,
-            stage.offsets,
-            stage.columns,
-            r.values,
-            r.up,
-            rest,
-            square,
-            between,
-            keep,
-            own[s],
-            level_trace,
-            kept[s],
-            kept_up[s],
-        )
-        in_order = np.empty_like(own[s])
-        in_order[stage.old] = own[s]
-        diagonal[stage.block] = in_order
-        trace[stage.block] = level_trace.sum(0)
-
-
 def by_block(cross: CrossProducts, x: Coefficients) -> tuple[FloatArray, ...]:
     """Coefficients of each block, shape (levels, k, sides), levels in the block's own order of codes."""
     out: dict[int, FloatArray] = {}
     for stage, values in zip(cross.stages, x.stages, strict=True):
         out[stage.block] = np.empty_like(values)
         out[stage.block][stage.old] = values
-    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
-        out[b] = x.rest[columns].reshape(cross.levels[b], cross.sizes[b], -1)
+    for kept in cross.kept:
+        out[kept.block] = x.rest[kept.place].reshape(kept.levels, kept.size, -1)
     return tuple(out[b] for b in range(len(cross.sizes)))
 
 
@@ -560,6 +439,6 @@ def from_blocks(cross: CrossProducts, values: Sequence[FloatArray], sides: int) 
     out = zeros(cross, sides)
     for stage, target in zip(cross.stages, out.stages, strict=True):
         target[:] = values[stage.block][stage.old]
-    for b, columns in zip(cross.kept, cross.kept_columns, strict=True):
-        out.rest[columns] = values[b].reshape(-1, sides)
+    for kept in cross.kept:
+        out.rest[kept.place] = values[kept.block].reshape(-1, sides)
     return out
