@@ -358,8 +358,8 @@ def _check_response(y: FloatArray, name: str) -> None:
         raise DataError("one row is left to fit, and a model needs more: check which rows lack values", count=1)
     if np.all(y == y[0]):
         raise DataError(
-            f"the response {name} has the same value, {y[0]:g}, in all {len(y):,} rows: there is no variation to model, "
-            "choose another response",
+            f"the response {name} has the same value, {y[0]:g}, in all {len(y):,} rows: there is no variation to "
+            "model; choose another response",
             column=name,
         )
 

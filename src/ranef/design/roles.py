@@ -177,7 +177,7 @@ def _number_uses(expression: Expression, kinds: Mapping[str, ColumnKind]) -> Ite
 
 def _unusable(name: str) -> DataError:
     return DataError(
-        f"column {name!r} holds neither numbers, text, booleans nor dates (but lists, say), or a mixture of them; convert "
-        "it to one type, or leave it out of the formula",
+        f"column {name!r} holds neither numbers, text, booleans nor dates (but lists, say), or a mixture of them; "
+        "convert it to one type, or leave it out of the formula",
         column=name,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from ranef.errors import OptionError
 from ranef.result.compare import anova_table
-from ranef.result.fit import Fit
+from ranef.result.fit import Fit, same_response
 from ranef.table import to_library
 
 
@@ -44,5 +44,11 @@ def anova(*fits: Fit) -> Any:
     for fit in fits:
         if not isinstance(fit, Fit):
             raise OptionError(f"anova() takes fits, not {type(fit).__name__}")
+    for other in fits[1:]:
+        if not same_response(fits[0], other):
+            raise OptionError(
+                f"the responses of {fits[0].formula} and {other.formula} have different values: these are fits of "
+                "different data, which cannot be compared"
+            )
     table = anova_table([fit.model for fit in fits], [fit.formula for fit in fits])
     return to_library(table, fits[0].library)

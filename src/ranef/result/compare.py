@@ -113,8 +113,11 @@ def _check(models: Sequence[Model], names: Sequence[str]) -> None:
             )
     methods = {model.info.method for model in models}
     if len(methods) > 1:
-        raise OptionError("REML and ML fits cannot be compared; fit all of them with method='ml'")
-    if methods == {"reml"} and len({model.fixed_names for model in models}) > 1:
-        raise OptionError(
-            "REML criteria of models with different fixed parts cannot be compared; fit all of them with method='ml'"
-        )
+        listed = ", ".join(f"{name}: {model.info.method.upper()}" for model, name in zip(models, names, strict=True))
+        raise OptionError(f"REML and ML fits cannot be compared ({listed}); fit all of them with method='ml'")
+    for model, name in zip(models[1:], names[1:], strict=True):
+        if methods == {"reml"} and model.fixed_names != first.fixed_names:
+            raise OptionError(
+                f"{names[0]} and {name} have different fixed parts, and their REML criteria cannot be compared; fit "
+                "all of them with method='ml'"
+            )

@@ -14,11 +14,12 @@ from ranef.artifact import load as load_model
 from ranef.artifact import save as save_model
 from ranef.artifact.model import Iteration, Model
 from ranef.design.build import Design, build_design
+from ranef.design.columns import Column
 from ranef.errors import DroppedRowsWarning, OptionError, UnknownLevelWarning
 from ranef.formula import parse, update_formula
 from ranef.result import tables
 from ranef.result.criteria import aic, bic, loglik
-from ranef.result.residuals import residuals
+from ranef.result.residuals import check_rows, residuals
 from ranef.result.simulate import simulate
 from ranef.result.summary import summary_text
 from ranef.score import predict as predict_rows
@@ -395,7 +396,11 @@ class Fit:
         Raises
         ------
         ModelFileError
+        OptionError
+            If ``path`` is no path.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise OptionError(f"save() takes the path of a directory, not {type(path).__name__}")
         save_model(self.model, path, posterior=posterior)
 
     # Within
@@ -417,10 +422,15 @@ class Fit:
             if self._design is None:
                 raise OptionError("a loaded model does not hold its rows: pass data=")
             return self._design
-        weights, offset = self._options.get("weights", self.model.spec.weights), self._options.get("offset")
+        parsed, spec = parse(self._formula), self.model.spec
+        weights, offset = self._options.get("weights", spec.weights), self._options.get("offset")
+        if offset is None and len(spec.offsets) > len(parsed.offsets) and isinstance(spec.offsets[-1], Column):
+            offset = spec.offsets[-1].name  # a loaded model's offset=
         if weights == "(array)":
             raise OptionError("the model was fitted with an array of weights; put them into a column and fit again")
-        return build_design(parse(self._formula), open_source(data), weights=weights, offset=offset)
+        design = build_design(parsed, open_source(data), weights=weights, offset=offset)
+        check_rows(self.model, design)
+        return design
 
     def _fitted(self, data: Any) -> tuple[Design, FloatArray]:
         design = self._rows(data)
@@ -437,6 +447,12 @@ class Fit:
         if self._data is None:
             raise OptionError("a loaded model does not hold its data: pass data=")
         return self._data
+
+
+def same_response(one: Fit, other: Fit) -> bool:
+    """Whether two fits are of the same response, value by value; true if one was loaded and does not hold it."""
+    first, second = one._design, other._design
+    return first is None or second is None or np.array_equal(first.y, second.y)
 
 
 def _warn(missing: int, rows: int, unknown: Any) -> None:
@@ -460,6 +476,10 @@ def load(path: str | os.PathLike[str]) -> Fit:
     ------
     ModelFileError
         If the directory is truncated, damaged, foreign or written by a newer ranef.
+    OptionError
+        If ``path`` is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise OptionError(f"load() takes the path of a model directory, not {type(path).__name__}")
     model = load_model(Path(path))
     return Fit(model, model.spec.formula, preferred_library())

@@ -21,6 +21,7 @@ from ranef.errors import (
     DroppedRowsWarning,
     OptionError,
     SingularFitWarning,
+    counted,
     nearest,
 )
 from ranef.formula import parse
@@ -118,9 +119,11 @@ def fit(
     chosen = _method(family, link, method)
     _choice("solver", solver, SOLVERS)
     _choice("missing", missing, MISSING)
-    if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < 1):
+    if tolerance is not None and not (isinstance(tolerance, int | float | np.floating) and 0 < tolerance < 1):
         raise OptionError(f"tolerance={tolerance!r}: give a number between 0 and 1, such as 1e-9")
-    if max_iterations is not None and not (isinstance(max_iterations, int) and max_iterations >= 1):
+    if max_iterations is not None and (
+        isinstance(max_iterations, bool) or not isinstance(max_iterations, int | np.integer) or max_iterations < 1
+    ):
         raise OptionError(f"max_iterations={max_iterations!r}: give a whole number of at least 1")
     if start is not None and not isinstance(start, Fit):
         raise OptionError(f"start={type(start).__name__}: give an earlier Fit")
@@ -180,8 +183,8 @@ def warn_about(model: Model) -> None:
         warnings.warn(message, DroppedRowsWarning, stacklevel=3)
     if info.aliased:
         message = (
-            f"the fixed effects {', '.join(info.aliased)} depend on those before them and were left out "
-            "(the fixed part is rank-deficient)"
+            f"{counted(len(info.aliased), 'column')} of the fixed part left out, because those before determine them "
+            f"(the fixed part is rank-deficient): {', '.join(info.aliased)}"
         )
         warnings.warn(message, DroppedColumnsWarning, stacklevel=3)
     if not info.converged:

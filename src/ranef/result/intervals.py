@@ -107,7 +107,7 @@ def _wanted(model: Model, names: Sequence[str] | None) -> tuple[Parameter, ...]:
         if name not in known:
             close = nearest(str(name), known, 1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
-            raise OptionError(f"there is no parameter {name!r}{guess} The fit has {', '.join(known)}")
+            raise OptionError(f"there is no parameter {name!r}{guess or '.'} The fit has {', '.join(known)}")
     return tuple(known[name] for name in names)
 
 

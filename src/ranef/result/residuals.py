@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ranef.artifact.model import Model
 from ranef.design.build import Design
-from ranef.errors import DataError, OptionError
+from ranef.errors import DataError, OptionError, counted
 
 FloatArray = npt.NDArray[np.float64]
 ResidualKind = Literal["response", "pearson", "scaled"]
@@ -72,12 +72,18 @@ def residuals(
 
 
 def check_rows(model: Model, design: Design) -> None:
-    """Refuse rows whose grouping factors have other levels than the fit's.
+    """Refuse rows that cannot be those of the fit: another number of them, or other levels of a grouping factor.
 
     Raises
     ------
     DataError
     """
+    if len(design.y) != model.info.nobs:
+        raise DataError(
+            f"these data give {counted(len(design.y), 'row')} and the fit used {model.info.nobs:,}; pass the data of "
+            "the fit, or use predict() for other rows",
+            count=len(design.y),
+        )
     for spec, learned, group in zip(model.spec.groups, model.groups, design.groups, strict=True):
         if learned.levels.labels != group.levels.labels:
             raise DataError(

@@ -65,6 +65,8 @@ def _named(spec: DesignSpec, option: str, names: str | Collection[str]) -> set[P
     texts = {term.text: (g, t) for g, group in enumerate(spec.groups) for t, term in enumerate(group.terms)}
     factors = {group.name: {(g, t) for t in range(len(group.terms))} for g, group in enumerate(spec.groups)}
     found: set[Part] = set()
+    if not isinstance(names, Collection):
+        raise OptionError(f"{option} takes the name of a part or a list of names, not {names!r}")
     for name in [names] if isinstance(names, str) else names:
         terms = _terms(name)
         if name == FIXED:
