@@ -21,7 +21,7 @@ from ranef.data import simulate
 pytestmark = pytest.mark.long
 
 SETS = 1000
-FixedOnly = ("(Intercept)", "x", "fyes")
+FIXED = ("(Intercept)", "x", "fyes")
 
 # at least 100 levels a factor: intervals from standard errors are asymptotic in the levels
 DESIGNS: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One data set's intervals by parameter: whether each holds the truth, and by how many standard errors it is off."""
+    """One data set by parameter: whether the interval holds the truth, and by how many standard errors it is off."""
 
     covered: dict[str, bool]
     off: dict[str, float]
@@ -111,6 +111,6 @@ def test_coverage(design, information, pool):
     assert {name: hit for name, hit in coverage.items() if not 0.93 <= hit <= 0.97} == {}
     for name, values in off.items():
         # errors of 1,000 sets: 0.032 in the mean, 0.022 in the sd; a log sd is skew to the left by 1 / levels
-        bound = 0.11 if name in FixedOnly else 0.2
+        bound = 0.11 if name in FIXED else 0.2
         assert abs(values.mean()) < bound, name
         assert abs(values.std() - 1) < 0.08, name

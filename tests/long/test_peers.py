@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ def lme4(cases: list[Case], folder: Path, df: bool, timeout: float) -> dict[str,
     for case in cases:
         file = folder / f"{case.name}.csv"
         pa.csv.write_csv(case.table, file)
-        integers = [field.name for field in case.table.schema if pa.types.is_integer(field.type) and "_id" in field.name]
+        integers = [name for name in case.table.column_names if name.endswith("_id")]
         words = [case.name, str(file), ",".join(integers), case.formula, case.weights or "", case.method]
         lines.append("\t".join([*words, "yes" if df else "no"]))
     (folder / "cases.tsv").write_text("\n".join(lines) + "\n")
@@ -117,7 +116,8 @@ def compare(fit: ranef.Fit, said: Mapping[str, Mapping[str, float]]) -> None:
     for term, row in fixed.items():
         assert abs(row["estimate"] - said["estimate"][term]) < 1e-3 * row["se"], term
         assert row["se"] == pytest.approx(said["se"][term], rel=1e-3), term
-    components = {"|".join(str(row[k] or "NA") for k in ("grp", "var1", "var2")): row for row in fit.varcorr().to_pylist()}
+    rows = fit.varcorr().to_pylist()
+    components = {"|".join(row[key] or "NA" for key in ("grp", "var1", "var2")): row for row in rows}
     assert components.keys() == said["vcov"].keys()
     for name, row in components.items():
         # a deviance 1e-5 above its minimum is 3e-3 standard errors away from it
@@ -137,3 +137,59 @@ def random_said(tmp_path_factory):
 def test_random_design(seed, random_said):
     case = random_case(seed)
     compare(fitted(case), random_said[case.name])
+
+
+REAL = {
+    "assistments": "correct ~ log(order + 1) + (1 | user_id) + (1 | item_id)",
+    "ml-100k": "rating ~ age + gender + (1 | user_id) + (1 | item_id)",
+    "ml-1m": "rating ~ gender + age + (1 | user_id) + (1 | item_id)",
+    "goodbooks": "rating ~ average_rating + (1 | user_id) + (1 | item_id)",
+}
+# not so many that lme4 takes minutes
+WITH_LME4 = "assistments"
+
+
+def real_table(name: str) -> pa.Table:
+    """The rows of one data set with the covariates of users or items, or a skip."""
+    root = os.environ.get("RANEF_TEST_DATA")
+    if root is None:
+        pytest.skip("RANEF_TEST_DATA does not name a folder of data")
+    folder = Path(root) / {"assistments": "assistments-2009"}.get(name, name)
+    if not folder.is_dir():
+        pytest.skip(f"no {folder.name} in the folder of data")
+    if name == "assistments":
+        return pq.read_table(folder / "responses.parquet")
+    ratings = pq.read_table(folder / "ratings.parquet")
+    if name == "goodbooks":
+        # the books with the most readers: the exact path is dense in the items
+        often = np.argsort(-np.bincount(ratings["item_id"]), kind="stable")[:2000]
+        ratings = ratings.filter(pa.array(np.isin(ratings["item_id"], often)))
+        return ratings.join(pq.read_table(folder / "items.parquet", columns=["item_id", "average_rating"]), "item_id")
+    if name == "ml-1m":
+        ratings = ratings.take(np.sort(np.random.default_rng(1).choice(len(ratings), 100_000, replace=False)))
+    return ratings.join(pq.read_table(folder / "users.parquet"), "user_id")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_data(name):
+    table = real_table(name)
+    fit = ranef.fit(REAL[name], table)
+    assert fit.converged
+    assert not fit.singular
+    assert fit.nobs == len(table)
+    limits = fit.confint()
+    assert np.isfinite(np.asarray(limits["lower"])).all()
+    assert fit.model.info.gradient < 1e-3
+    # the model's own data give the model back
+    again = table.append_column("again", fit.simulate(seed=3)["sim_1"])
+    response = fit.formula.split("~")[0].strip()
+    refit = fit.update(fit.formula.replace(response, "again", 1), data=again)
+    for row, truth in zip(refit.varcorr().to_pylist(), fit.varcorr().to_pylist(), strict=True):
+        assert abs(row["vcov"] - truth["vcov"]) < 3.5 * row["se"], row
+    for row, truth in zip(refit.fixef().to_pylist(), fit.fixef().to_pylist(), strict=True):
+        assert abs(row["estimate"] - truth["estimate"]) < 3.5 * row["se"], row
+
+
+def test_real_data_beside_lme4(tmp_path):
+    case = Case(WITH_LME4, REAL[WITH_LME4], "reml", None, real_table(WITH_LME4))
+    compare(fitted(case), lme4([case], tmp_path, False, 180)[WITH_LME4])
