@@ -106,6 +106,15 @@ class Layout:
         """``Lambda`` of each grouping factor, shape (k, k)."""
         return tuple(np.tensordot(theta[s], b, 1) for s, b in zip(self.slices, self.basis, strict=True))
 
+    def canonical(self, theta: FloatArray) -> FloatArray:
+        """The same covariances with no negative number on the diagonal of ``Lambda``: its columns may change sign."""
+        out = theta.copy()
+        for part, basis, factor in zip(self.slices, self.basis, self.factors(theta), strict=True):
+            signs = np.where(np.diag(factor) < 0, -1.0, 1.0)
+            # every parameter moves entries of columns that turn together
+            out[part] *= signs[np.argmax(np.abs(basis).max(axis=1), axis=1)]
+        return out
+
     def project(self, covariances: Sequence[FloatArray]) -> FloatArray:
         """``theta`` of the given relative covariances, one (k, k) matrix a grouping factor."""
         out: list[FloatArray] = []

@@ -190,3 +190,19 @@ def test_history_holds_every_evaluation(reference):
     accepted = [step.deviance for step in reference.info.history if step.accepted]
     assert all(b <= a + 1e-9 for a, b in pairwise(accepted))
     assert reference.info.history[-1].decrement < 1e-9
+
+
+def test_columns_of_lambda_end_with_a_positive_diagonal(data):
+    with engine(1) as pool:
+        problem = prepare(build_design(parse("y ~ x + (x | g) + (1 | h)"), open_source(data)), "reml", pool)
+        found = [
+            minimise(problem.criterion, np.array(start), tolerance=1e-9, max_iterations=100).at.theta
+            for start in ([0.9, 0.1, 0.4, 0.6], [-0.9, -0.1, -0.4, -0.6])
+        ]
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
+        theta = np.array([-1.0, 2.0, -3.0, -4.0])
+        for a, b in zip(
+            problem.layout.factors(theta), problem.layout.factors(problem.layout.canonical(theta)), strict=True
+        ):
+            np.testing.assert_allclose(a @ a.T, b @ b.T)
+            assert np.all(np.diag(b) >= 0)

@@ -113,7 +113,7 @@ def minimise(
         if len(history) > max_iterations:
             return Minimum(current, False, tuple(history), decrement)
         try:
-            trial = evaluate(criterion, current.theta + step)
+            trial = evaluate(criterion, criterion.layout.canonical(current.theta + step))
         except FitError:
             # too far out for floating point: a shorter step, unless there is no way on
             failures += 1
@@ -137,7 +137,8 @@ def minimise(
             damping = max(4 * damping, 0.1)
         elif ratio > 0.7:
             damping = damping / 10 if damping > 1e-5 else 0.0
-        correction = _corrected(current, trial, correction, decrement)
+        turned = not np.array_equal(trial.theta, current.theta + step)
+        correction = np.zeros_like(correction) if turned else _corrected(current, trial, correction, decrement)
         stuck = gained <= rounding and decrement <= 100 * tolerance
         current = trial
         decrement, step = _newton_step(current, correction, damping)
