@@ -7,8 +7,9 @@ from ranef.engine.threads import engine
 from ranef.errors import FitError
 from ranef.solve import cross_products as module
 from ranef.solve.cross_products import Block, Rows, cross_products, elimination_order
+from ranef.solve.elimination import by_block, from_blocks, inner, multiply
 from ranef.solve.inverse import invert
-from ranef.solve.system import by_block, factorise, from_blocks, inner, multiply, solve
+from ranef.solve.system import factorise, solve
 from tests.oracle import KINDS, dense, example, some_theta
 
 # Both sides are float64 with condition numbers below 1e4: 1e-9 leaves four digits to rounding.

@@ -17,17 +17,9 @@ from ranef.engine.threads import Engine
 from ranef.errors import FitError
 from ranef.prior import Layout
 from ranef.solve.cross_products import CrossProducts
+from ranef.solve.elimination import Coefficients, by_block, from_blocks, inner, multiply
 from ranef.solve.inverse import Inverse, invert
-from ranef.solve.system import (
-    Coefficients,
-    System,
-    by_block,
-    factorise,
-    from_blocks,
-    inner,
-    multiply,
-    solve,
-)
+from ranef.solve.system import System, factorise, solve
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from ranef.learn.start import moment_start
 from ranef.learn.uncertainty import FixedEffects, ParameterUncertainty, fixed_effects, parameter_uncertainty
 from ranef.prior import Layout
 from ranef.solve.cross_products import cross_products
-from ranef.solve.system import by_block
+from ranef.solve.elimination import by_block
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["reml", "ml"]

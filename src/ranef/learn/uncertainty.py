@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.learn.criterion import Criterion, Evaluation, evaluate, information
-from ranef.solve.system import Coefficients, by_block, multiply, solve, zeros
+from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
+from ranef.solve.system import solve
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -17,8 +17,9 @@ from ranef.design.spec import GroupSpec, TermSpec
 from ranef.learn.gaussian import Problem
 from ranef.prior import Structure, factor_of
 from ranef.result.parameters import Parameter
+from ranef.solve.elimination import by_block, multiply
 from ranef.solve.inverse import invert
-from ranef.solve.system import by_block, factorise, multiply
+from ranef.solve.system import factorise
 
 FloatArray = npt.NDArray[np.float64]
 

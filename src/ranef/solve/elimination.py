@@ -1,0 +1,283 @@
+"""Elimination of the stages and what goes with it: vectors over all columns, products and substitutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.engine.threads import Engine
+from ranef.kernel import eliminate
+from ranef.solve.cross_products import CrossProducts, Kept, Stage
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """A vector (or several, side by side) over all columns of the system.
+
+    Attributes
+    ----------
+    stages : tuple of float64 arrays (levels, k, sides)
+        Levels in the order of elimination.
+    rest : float64 array, shape (random + fixed + 1, sides)
+        The last row belongs to the response.
+    """
+
+    stages: tuple[FloatArray, ...]
+    rest: FloatArray
+
+
+def zeros(cross: CrossProducts, sides: int) -> Coefficients:
+    """A zero vector over the system's columns."""
+    return Coefficients(
+        tuple(np.zeros((s.levels, s.size, sides)) for s in cross.stages), np.zeros((cross.columns, sides))
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedStage:
+    """One stage after elimination.
+
+    Attributes
+    ----------
+    gram, values, up : float64 arrays
+        Raw products of the stage, less what earlier stages took away; as in `Stage`.
+    transfer : float64 array, shape (levels, k, k)
+        ``T`` of `ranef.kernel.eliminate`.
+    reduced, reduced_up : float64 arrays
+        ``T`` times ``values`` and ``up``.
+    """
+
+    gram: FloatArray
+    values: FloatArray
+    up: FloatArray
+    transfer: FloatArray
+    reduced: FloatArray
+    reduced_up: FloatArray
+
+
+def eliminate_stages(
+    cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine
+) -> tuple[tuple[ReducedStage, ...], float]:
+    """Eliminate all stages; also the logarithm of their determinant.
+
+    Parameters
+    ----------
+    factors : sequence of float64 arrays (k, k)
+        ``Lambda`` of each block, lower triangular.
+    """
+    reduced: list[ReducedStage] = []
+    later = [_copies(stage, s > 0) for s, stage in enumerate(cross.stages)]
+    logdet = 0.0
+    for s, stage in enumerate(cross.stages):
+        gram, values, up = later[s]
+        factor = np.ascontiguousarray(factors[stage.block])
+        transfer = np.empty_like(gram)
+        level_logdet = np.empty(stage.levels)
+        half = np.empty_like(values)
+        half_up = np.empty_like(up)
+        engine.each(
+            stage.partitions,
+            eliminate.factor_levels,
+            factor,
+            gram,
+            transfer,
+            level_logdet,
+        )
+        engine.each(
+            stage.partitions,
+            eliminate.reduce_levels,
+            transfer,
+            stage.offsets,
+            values,
+            up,
+            half,
+            half_up,
+        )
+        for to in stage.ancestors:
+            outer = cross.stages[to.stage]
+            o_gram, o_values, o_up = later[to.stage]
+            engine.each(
+                stage.partitions,
+                eliminate.pass_to_ancestor,
+                to.parent,
+                to.at,
+                to.size,
+                stage.offsets,
+                stage.columns,
+                half,
+                half_up,
+                o_gram,
+                outer.offsets,
+                outer.columns,
+                o_values,
+                o_up,
+            )
+        logdet += float(level_logdet.sum())
+        reduced.append(ReducedStage(gram, values, up, transfer, half, half_up))
+    return tuple(reduced), logdet
+
+
+def _copies(stage: Stage, changed: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+    if not changed:
+        return stage.gram, stage.values, stage.up
+    return stage.gram.copy(), stage.values.copy(), stage.up.copy()
+
+
+def forward_substitute(
+    cross: CrossProducts, stages: Sequence[ReducedStage], right: Coefficients, engine: Engine
+) -> tuple[list[FloatArray], FloatArray]:
+    """First half of a solve: what each stage keeps, and the right-hand sides of the rest."""
+    sides = right.rest.shape[1]
+    own = [r.copy() for r in right.stages]
+    rest = right.rest.copy()
+    halves = []
+    for s, (stage, r) in enumerate(zip(cross.stages, stages, strict=True)):
+        half = np.empty_like(own[s])
+        buffers = [np.zeros((len(rest), sides)) for _ in stage.partitions]
+        engine.map(
+            eliminate.forward,
+            [
+                (i, j, r.transfer, stage.offsets, stage.columns, r.reduced, own[s], half, buffer)
+                for (i, j), buffer in zip(stage.partitions, buffers, strict=True)
+            ],
+        )
+        for buffer in buffers:
+            rest += buffer
+        for to in stage.ancestors:
+            engine.each(
+                stage.partitions,
+                eliminate.forward_up,
+                to.parent,
+                to.at,
+                to.size,
+                r.reduced_up,
+                half,
+                own[to.stage],
+            )
+        halves.append(half)
+    return halves, rest
+
+
+def back_substitute(
+    cross: CrossProducts, stages: Sequence[ReducedStage], halves: list[FloatArray], rest: FloatArray, engine: Engine
+) -> tuple[FloatArray, ...]:
+    """Second half of a solve: coefficients of the stages, given those of the rest. ``halves`` is overwritten."""
+    solutions: list[FloatArray] = [np.empty(0)] * len(halves)
+    for s in reversed(range(len(halves))):
+        stage, r = cross.stages[s], stages[s]
+        for to in stage.ancestors:
+            engine.each(
+                stage.partitions,
+                eliminate.backward_up,
+                to.parent,
+                to.at,
+                to.size,
+                r.reduced_up,
+                solutions[to.stage],
+                halves[s],
+            )
+        solutions[s] = np.empty_like(halves[s])
+        engine.each(
+            stage.partitions,
+            eliminate.backward,
+            r.transfer,
+            stage.offsets,
+            stage.columns,
+            r.reduced,
+            halves[s],
+            rest,
+            solutions[s],
+        )
+    return tuple(solutions)
+
+
+def spherical_to_raw(cross: CrossProducts, factors: Sequence[FloatArray], rest: FloatArray) -> FloatArray:
+    """``Lambda`` times the rest's random columns of a vector (or several side by side)."""
+    out = rest.copy()
+    for kept in cross.kept:
+        part = rest[kept.place].reshape(-1, kept.size, rest.shape[1])
+        out[kept.place] = (factors[kept.block] @ part).reshape(-1, rest.shape[1])
+    return out
+
+
+def raw_to_spherical(cross: CrossProducts, factors: Sequence[FloatArray], rest: FloatArray) -> FloatArray:
+    """``Lambda'`` times the rest's random columns."""
+    out = rest.copy()
+    for kept in cross.kept:
+        part = rest[kept.place].reshape(-1, kept.size, rest.shape[1])
+        out[kept.place] = (factors[kept.block].T @ part).reshape(-1, rest.shape[1])
+    return out
+
+
+def multiply(cross: CrossProducts, x: Coefficients, engine: Engine) -> Coefficients:
+    """Raw cross products of all columns (random, fixed, response) times ``x``."""
+    sides = x.rest.shape[1]
+    own = [np.zeros_like(s) for s in x.stages]
+    rest = np.zeros_like(x.rest)
+    rest[cross.random :] = cross.dense @ x.rest[cross.random :]
+
+    def add(factor: Stage | Kept, mine: FloatArray, out: FloatArray) -> None:
+        buffers = [np.zeros_like(rest) for _ in factor.partitions]
+        shared = (factor.gram, factor.offsets, factor.columns, factor.values, mine, x.rest, out)
+        engine.map(
+            eliminate.multiply,
+            [(i, j, *shared, buffer) for (i, j), buffer in zip(factor.partitions, buffers, strict=True)],
+        )
+        for buffer in buffers:
+            np.add(rest, buffer, out=rest)
+
+    for kept in cross.kept:
+        mine = x.rest[kept.place].reshape(kept.levels, kept.size, sides)
+        out = np.zeros_like(mine)
+        add(kept, mine, out)
+        rest[kept.place] += out.reshape(-1, sides)
+    for s, stage in enumerate(cross.stages):
+        add(stage, x.stages[s], own[s])
+        for to in stage.ancestors:
+            engine.each(
+                stage.partitions,
+                eliminate.multiply_up,
+                to.parent,
+                to.at,
+                to.size,
+                stage.up,
+                x.stages[s],
+                x.stages[to.stage],
+                own[s],
+                own[to.stage],
+            )
+    return Coefficients(tuple(own), rest)
+
+
+def inner(a: Coefficients, b: Coefficients) -> FloatArray:
+    """Products of every side of ``a`` with every side of ``b``, shape (sides of a, sides of b)."""
+    out = a.rest.T @ b.rest
+    for left, right in zip(a.stages, b.stages, strict=True):
+        out += np.tensordot(left, right, axes=([0, 1], [0, 1]))
+    return out
+
+
+def by_block(cross: CrossProducts, x: Coefficients) -> tuple[FloatArray, ...]:
+    """Coefficients of each block, shape (levels, k, sides), levels in the block's own order of codes."""
+    out: dict[int, FloatArray] = {}
+    for stage, values in zip(cross.stages, x.stages, strict=True):
+        out[stage.block] = np.empty_like(values)
+        out[stage.block][stage.old] = values
+    for kept in cross.kept:
+        out[kept.block] = x.rest[kept.place].reshape(kept.levels, kept.size, -1)
+    return tuple(out[b] for b in range(len(cross.sizes)))
+
+
+def from_blocks(cross: CrossProducts, values: Sequence[FloatArray], sides: int) -> Coefficients:
+    """The inverse of `by_block`; fixed effects and response are zero."""
+    out = zeros(cross, sides)
+    for stage, target in zip(cross.stages, out.stages, strict=True):
+        target[:] = values[stage.block][stage.old]
+    for kept in cross.kept:
+        out.rest[kept.place] = values[kept.block].reshape(-1, sides)
+    return out
