@@ -37,6 +37,9 @@ FloatArray = npt.NDArray[np.float64]
 CodeArray = npt.NDArray[np.int32]
 Missing = Literal["drop", "raise"]
 
+# Variances of estimates, squared: the response to the fourth power over that of a covariate must fit a float.
+LARGEST, SMALLEST = 1e30, 1e-30
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -171,6 +174,10 @@ def build_design(
         raise DataError("the data have no rows; check how they were read or filtered")
     check_finite(table, sorted(roles.numbers))
     given = _weights(weights, table)
+    for name in sorted(roles.numbers):
+        _check_size(f"column {name!r}", name, table.numbers[name])
+    if given is not None and column_weights is None:
+        _check_size("weights", None, given)
     everything = table
     table, given, kept, dropped = _complete(table, given, missing)
     kinds = source.columns
@@ -197,6 +204,7 @@ def build_design(
             raise _recounted(error, np.flatnonzero(kept)) from error
         raise
     _check_response(computed.y, label(response))
+    _check_sizes(computed)
     groups = computed.groups
     spec = DesignSpec(
         formula=formula.text,
@@ -362,6 +370,30 @@ def _check_response(y: FloatArray, name: str) -> None:
             "model; choose another response",
             column=name,
         )
+
+
+def _check_sizes(computed: _Computed) -> None:
+    """Refuse columns that the formula made too large or too small; their inputs were checked."""
+    for name, column in zip(computed.fixed.names, computed.x.T, strict=True):
+        _check_size(name, name, column)
+    for spec, group in computed.groups:
+        for name, column in zip(spec.coefficients, group.covariates.T, strict=True):
+            _check_size(f"{name}, which varies with {spec.name},", name, column)
+    _check_size("the response", None, computed.y)
+
+
+def _check_size(what: str, column: str | None, values: FloatArray) -> None:
+    sizes = np.abs(values)
+    largest = float(np.fmax.reduce(sizes, initial=0.0))
+    if largest == 0 or SMALLEST <= largest <= LARGEST:
+        return
+    how, remedy = ("large", "divide") if largest > LARGEST else ("small", "multiply")
+    raise DataError(
+        f"{what} has numbers too {how} to compute with: its largest is {largest:.3g}, and {SMALLEST:g} to {LARGEST:g} is "
+        f"what their squares allow; {remedy} it by a power of ten",
+        column=column,
+        row=int(np.argmax(sizes == largest)),
+    )
 
 
 def _groups(formula: Formula, table: Table, kinds: Mapping[str, ColumnKind]) -> list[tuple[GroupSpec, Group]]:

@@ -21,7 +21,6 @@ from ranef.errors import (
     DroppedRowsWarning,
     OptionError,
     SingularFitWarning,
-    counted,
     nearest,
 )
 from ranef.formula import parse
@@ -183,8 +182,7 @@ def warn_about(model: Model) -> None:
         warnings.warn(message, DroppedRowsWarning, stacklevel=3)
     if info.aliased:
         message = (
-            f"{counted(len(info.aliased), 'column')} of the fixed part left out, because those before determine them "
-            f"(the fixed part is rank-deficient): {', '.join(info.aliased)}"
+            f"the fixed part is rank-deficient: left out {', '.join(info.aliased)}, which the columns before determine"
         )
         warnings.warn(message, DroppedColumnsWarning, stacklevel=3)
     if not info.converged:

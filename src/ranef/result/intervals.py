@@ -133,7 +133,8 @@ def wald_limits(model: Model, wanted: Sequence[Parameter], level: float, ddf: Dd
         else:
             ratio = _relative_variance_se(model, one)
             reach = normal * ratio / 2
-            lower[place], upper[place] = value * np.exp(np.array([-reach, reach]))
+            with np.errstate(over="ignore"):  # a variance that the data hardly determine has no upper limit
+                lower[place], upper[place] = value * np.exp(np.array([-reach, reach]))
     return lower, upper
 
 
