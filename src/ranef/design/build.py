@@ -389,8 +389,8 @@ def _check_size(what: str, column: str | None, values: FloatArray) -> None:
         return
     how, remedy = ("large", "divide") if largest > LARGEST else ("small", "multiply")
     raise DataError(
-        f"{what} has numbers too {how} to compute with: its largest is {largest:.3g}, and {SMALLEST:g} to {LARGEST:g} is "
-        f"what their squares allow; {remedy} it by a power of ten",
+        f"{what} has numbers too {how} to compute with: its largest is {largest:.3g}, and {SMALLEST:g} to {LARGEST:g} "
+        f"is what their squares allow; {remedy} it by a power of ten",
         column=column,
         row=int(np.argmax(sizes == largest)),
     )
