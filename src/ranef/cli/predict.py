@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +55,7 @@ def predict(
     begun = time.perf_counter()
     _check_out(out)
     fitted = load(model)
-    source = open_source(data)
+    source = replace(open_source(data), library="dict")
     names = ["fit"] if interval is None else ["fit", "lwr", "upr"]
     kept = _kept(source, keep or [], names)
     found = fitted.predict(
@@ -66,7 +67,7 @@ def predict(
         include=include or None,
         exclude=exclude or None,
     )
-    predicted = {"fit": found} if interval is None else {name: np.asarray(found[name]) for name in names}
+    predicted = {"fit": found} if interval is None else found
     columns = {**kept, **predicted}
     if out is None:
         _write_csv(columns)
@@ -109,8 +110,9 @@ def _write_csv(columns: Mapping[str, Any]) -> None:
     import pyarrow as pa
     from pyarrow import csv
 
-    arrays = [c if isinstance(c, pa.ChunkedArray) else pa.array(c, from_pandas=True) for c in columns.values()]
-    table = pa.table(arrays, names=list(columns))
+    from ranef.table import csv_table
+
+    table = csv_table(columns)
     for start in range(0, max(table.num_rows, 1), _BATCH_ROWS):
         sink = pa.BufferOutputStream()
         csv.write_csv(table.slice(start, _BATCH_ROWS), sink, csv.WriteOptions(include_header=start == 0))

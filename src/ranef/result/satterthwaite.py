@@ -5,6 +5,8 @@ References
 Kuznetsova, Brockhoff and Christensen (2017), lmerTest package: tests in linear mixed effects models, J. Stat.
 Software 82(13). Fai and Cornelius (1996), Approximate F-tests of multiple degree of freedom hypotheses in generalized
 least squares analyses of unbalanced split-plot experiments, J. Stat. Computation and Simulation 54.
+
+SciPy's distributions are imported where they are used: predictions do without, and should start quickly.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import fdtrc, ndtr, ndtri, stdtr, stdtrit
 
 from ranef.artifact.model import Model
 from ranef.errors import OptionError
@@ -78,6 +79,8 @@ def fixed_df(model: Model, ddf: Ddf) -> FloatArray:
 
 def two_sided_p(statistic: FloatArray, df: FloatArray) -> FloatArray:
     """p values of t statistics; infinite ``df`` means the normal distribution."""
+    from scipy.special import ndtr, stdtr
+
     below = -np.abs(statistic)
     finite = np.where(np.isfinite(df), df, 1.0)
     return np.asarray(2 * np.where(np.isfinite(df), stdtr(finite, below), ndtr(below)))
@@ -85,6 +88,8 @@ def two_sided_p(statistic: FloatArray, df: FloatArray) -> FloatArray:
 
 def t_quantile(probability: float, df: FloatArray) -> FloatArray:
     """Quantiles of the t distribution; infinite ``df`` means the normal distribution."""
+    from scipy.special import ndtri, stdtrit
+
     finite = np.where(np.isfinite(df), df, 1.0)
     return np.asarray(np.where(np.isfinite(df), stdtrit(finite, probability), ndtri(probability)))
 
@@ -101,6 +106,8 @@ def f_test(model: Model, contrasts: FloatArray) -> FTest:
     contrasts : float64 array, shape (contrasts, p)
         May be linearly dependent.
     """
+    from scipy.special import fdtrc
+
     covariance = contrasts @ model.vcov @ contrasts.T
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     kept = values > 1e-10 * values[-1]

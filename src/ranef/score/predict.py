@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -108,7 +107,7 @@ def predict(
             if interval == "prediction":
                 variance += model.info.sigma**2 + prior_variance(model.groups, batch)
             sd[here] = np.sqrt(variance)
-    half = NormalDist().inv_cdf((1 + level) / 2) * sd
+    half = _normal_quantile((1 + level) / 2) * sd if interval else sd
     return Prediction(
         fit=fit,
         lower=fit - half if interval else None,
@@ -130,6 +129,12 @@ def _check_options(model: Model, new_levels: str, interval: str | None, level: f
             "this model was saved without its posterior covariance, which intervals of predictions need; "
             "save it with posterior=True, or predict without an interval"
         )
+
+
+def _normal_quantile(probability: float) -> float:
+    from statistics import NormalDist  # a slow import that only intervals need
+
+    return NormalDist().inv_cdf(probability)
 
 
 def _refuse(unknown: Mapping[str, Unknown]) -> None:

@@ -34,6 +34,7 @@ from ranef.table import (
     Source,
     Table,
     encode_combination,
+    from_numpy,
     labels_of,
     read_table,
 )
@@ -234,7 +235,7 @@ def _extended(column: str, factor: Factor, levels: Levels) -> Factor:
     values = levels.values
     if new.any():
         lookup[new] = len(levels) + np.arange(np.count_nonzero(new), dtype=np.int32)
-        added = factor.levels.values.take(pa.array(np.flatnonzero(new)))
+        added = factor.levels.values.take(from_numpy(np.flatnonzero(new)))
         dtype = common_type([values.type, added.type]) if len(levels) else added.type
         values = pa.concat_arrays([values.cast(dtype, safe=False), added.cast(dtype, safe=False)])
     codes = np.append(lookup, np.array([UNKNOWN, MISSING], np.int32))[factor.codes]

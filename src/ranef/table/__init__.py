@@ -1,5 +1,6 @@
 """Tables in and out: any data frame, Arrow, Parquet or CSV to numbers and codes, and back. Knows no formula."""
 
+from ranef.table.arrow import from_numpy, to_numpy
 from ranef.table.encode import decode
 from ranef.table.files import preferred_library
 from ranef.table.interaction import Combination, encode_combination, interaction
@@ -7,7 +8,7 @@ from ranef.table.kinds import ColumnKind
 from ranef.table.levels import labels_of, used
 from ranef.table.missing import Gap, complete_rows
 from ranef.table.open import open_source
-from ranef.table.output import to_library, write_table
+from ranef.table.output import csv_table, to_library, write_table
 from ranef.table.read import check_finite, read_table, text_example
 from ranef.table.source import Source
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, FloatArray, Levels, Table
@@ -26,8 +27,10 @@ __all__ = [
     "Table",
     "check_finite",
     "complete_rows",
+    "csv_table",
     "decode",
     "encode_combination",
+    "from_numpy",
     "interaction",
     "labels_of",
     "open_source",
@@ -35,6 +38,7 @@ __all__ = [
     "read_table",
     "text_example",
     "to_library",
+    "to_numpy",
     "used",
     "write_table",
 ]

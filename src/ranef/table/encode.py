@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ranef.errors import DataError
+from ranef.table.arrow import from_numpy, to_numpy
 from ranef.table.kinds import common_type, describe, family, plain_type
 from ranef.table.source import level_order
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, Levels
@@ -66,8 +67,8 @@ def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> EncodedBatc
             row=row,
         )
     if pa.types.is_integer(dtype) and values.null_count == 0:
-        codes, distinct = encode_integers(values.to_numpy(zero_copy_only=False))
-        return EncodedBatch(codes, pa.array(distinct, dtype), False, False, field.type)
+        codes, distinct = encode_integers(to_numpy(values))
+        return EncodedBatch(codes, from_numpy(distinct), False, False, field.type)
     encoded = values if pa.types.is_dictionary(dtype) else values.dictionary_encode()
     codes, distinct = _without_missing(*_parts(encoded))
     return EncodedBatch(codes, distinct, *level_order(field), field.type)
@@ -80,8 +81,8 @@ def encode_integers(values: npt.NDArray[np.integer]) -> tuple[CodeArray, npt.NDA
     low, high = int(values.min()), int(values.max())
     span = high - low + 1
     if span > 4 * len(values) + 1024:
-        encoded = pa.array(values).dictionary_encode()
-        return encoded.indices.to_numpy(), encoded.dictionary.to_numpy()
+        encoded = from_numpy(values).dictionary_encode()
+        return to_numpy(encoded.indices), to_numpy(encoded.dictionary)
     wide = values.astype(np.int64) if high < 2**63 else values
     place = (wide - wide.dtype.type(low)).astype(np.int64, copy=False)
     present = np.zeros(span, np.bool_)
@@ -121,7 +122,7 @@ def merge(name: str, batches: Sequence[EncodedBatch], levels: Levels | None = No
         order = _order(values)
         final = np.empty(len(values), np.int32)
         final[order] = np.arange(len(values), dtype=np.int32)
-        found = Levels(values.take(pa.array(order)))
+        found = Levels(values.take(from_numpy(order)))
     code_of = final[code_of]
     codes, start = [], 0
     for batch in batches:
@@ -134,20 +135,19 @@ def merge(name: str, batches: Sequence[EncodedBatch], levels: Levels | None = No
 
 def decode(factor: Factor) -> pa.Array:
     """The value of every row, null where it is missing or unknown; shape (rows,)."""
-    return factor.levels.values.take(pa.array(factor.codes, mask=factor.codes < 0))
+    return factor.levels.values.take(from_numpy(factor.codes, factor.codes >= 0))
 
 
 def _parts(encoded: pa.DictionaryArray) -> tuple[CodeArray, pa.Array]:
-    codes = encoded.indices.cast(pa.int32()).fill_null(MISSING).to_numpy(zero_copy_only=False)
-    return codes, encoded.dictionary
+    return to_numpy(encoded.indices.cast(pa.int32()), MISSING), encoded.dictionary
 
 
 def _without_missing(codes: CodeArray, distinct: pa.Array) -> tuple[CodeArray, pa.Array]:
     """Drop null and NaN from the distinct values; their rows become MISSING."""
     valid = pc.is_valid(distinct)
     if pa.types.is_floating(distinct.type):
-        valid = pc.and_(valid, pc.invert(pc.is_nan(distinct).fill_null(False)))
-    keep = valid.to_numpy(zero_copy_only=False)
+        valid = pc.and_kleene(valid, pc.invert(pc.is_nan(distinct)))
+    keep = to_numpy(valid)
     if keep.all():
         return codes, distinct
     code_of = np.append(np.where(keep, np.cumsum(keep) - 1, MISSING), MISSING).astype(np.int32)
@@ -173,19 +173,18 @@ def _type_of_all(name: str, batches: Sequence[EncodedBatch], filled: Sequence[En
 
 def _unique(parts: Sequence[pa.Array], dtype: pa.DataType) -> tuple[pa.Array, CodeArray]:
     """The distinct values of all parts in order of appearance, and the code of every entry of every part."""
-    together = pa.concat_arrays([pa.array([], dtype), *(part.cast(dtype, safe=False) for part in parts)])
+    together = pa.concat_arrays([pa.nulls(0, dtype), *(part.cast(dtype, safe=False) for part in parts)])
     if pa.types.is_floating(dtype):
-        together = pc.add(together, pa.scalar(0.0, dtype))  # -0.0 becomes 0.0
+        together = pc.add(together, from_numpy(np.zeros(1)).cast(dtype)[0])  # -0.0 becomes 0.0
     encoded = together.dictionary_encode()
-    return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
+    return encoded.dictionary, to_numpy(encoded.indices)
 
 
 def _order(values: pa.Array) -> npt.NDArray[np.integer]:
     """The places of the values in ascending order; shape (values,)."""
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        return np.argsort(values.to_numpy(zero_copy_only=False))
-    order: npt.NDArray[np.integer] = pc.sort_indices(values).to_numpy()
-    return order
+        return np.argsort(to_numpy(values))
+    return to_numpy(pc.sort_indices(values))
 
 
 def _look_up(name: str, values: pa.Array, levels: Levels) -> CodeArray:
@@ -199,5 +198,4 @@ def _look_up(name: str, values: pa.Array, levels: Levels) -> CodeArray:
             column=name,
         )
     found = pc.index_in(values.cast(common, safe=False), value_set=levels.values.cast(common, safe=False))
-    codes: CodeArray = found.fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
-    return codes
+    return to_numpy(found, UNKNOWN)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from ranef.table.arrow import from_numpy, from_texts, to_numpy
 from ranef.table.encode import encode_integers
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, Levels
 
@@ -58,7 +58,7 @@ def interaction(factors: Sequence[Factor]) -> tuple[Factor, Combination]:
     texts = [":".join(labels) for labels in zip(*columns, strict=True)]
     found = np.where(missing, np.int32(MISSING), np.int32(UNKNOWN))
     found[seen] = codes
-    return Factor(found, Levels(pa.array(texts, pa.large_string()))), Combination(parts.astype(np.int32))
+    return Factor(found, Levels(from_texts(texts))), Combination(parts.astype(np.int32))
 
 
 def encode_combination(codes: Sequence[CodeArray], combination: Combination) -> CodeArray:
@@ -111,5 +111,5 @@ def _dense(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDAr
 
 
 def _find(keys: npt.NDArray[np.int64], distinct: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    found = pc.index_in(pa.array(keys), value_set=pa.array(distinct)).fill_null(-1)
-    return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
+    found = pc.index_in(from_numpy(keys), value_set=from_numpy(distinct))
+    return to_numpy(found, -1).astype(np.int64)

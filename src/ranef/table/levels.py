@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ranef.table.arrow import from_numpy, to_numpy
 from ranef.table.table import Factor, Levels
 
 
@@ -31,7 +32,7 @@ def labels_of(values: pa.Array) -> tuple[str, ...]:
         return tuple("TRUE" if value else "FALSE" for value in values.to_pylist())
     if pa.types.is_floating(dtype):
         # through numpy, since the shortest text of a float32 is not that of the same value as float64
-        return tuple(_float_label(value) for value in values.to_numpy(zero_copy_only=False))
+        return tuple(_float_label(value) for value in to_numpy(values))
     if pa.types.is_decimal(dtype):
         return tuple(_trimmed(format(value, "f")) for value in values.to_pylist())
     if pa.types.is_date(dtype):
@@ -50,7 +51,7 @@ def used(factor: Factor) -> Factor:
         return factor
     # two more entries serve UNKNOWN and MISSING, which are -2 and -1
     code_of = np.append(np.cumsum(occurs, dtype=np.int32) - np.int32(1), np.array([-2, -1], np.int32))
-    kept = factor.levels.values.take(pa.array(np.flatnonzero(occurs)))
+    kept = factor.levels.values.take(from_numpy(np.flatnonzero(occurs)))
     return Factor(code_of[factor.codes], Levels(kept, factor.levels.ordered, factor.levels.declared))
 
 
@@ -65,7 +66,7 @@ def _trimmed(text: str) -> str:
 
 
 def _time_labels(values: pa.Array) -> tuple[str, ...]:
-    instants = values.cast(pa.timestamp(values.type.unit)).to_numpy(zero_copy_only=False)
+    instants = to_numpy(values.cast(pa.int64())).view(f"datetime64[{values.type.unit}]")
     if values.type.tz is None and (instants == instants.astype("datetime64[D]")).all():
         return tuple(str(day) for day in instants.astype("datetime64[D]"))
     zone = "" if values.type.tz is None else "Z"

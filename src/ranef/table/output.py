@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ranef.errors import OptionError
+from ranef.table.arrow import from_numpy
 
 Column: TypeAlias = npt.NDArray[Any] | Sequence[Any] | pa.Array
 
@@ -37,11 +39,11 @@ def to_library(columns: Mapping[str, Column], library: str) -> Any:
     """
     if library not in ("pandas", "polars", "pyarrow", "dict"):
         raise OptionError(f"tables come as 'pandas', 'polars', 'pyarrow' or 'dict', not {library!r}")
+    if library == "dict":
+        return {name: _numpy_column(values) for name, values in columns.items()}
     table = _arrow_table(columns)
     if library == "pyarrow":
         return table
-    if library == "dict":
-        return {name: column.to_numpy() for name, column in zip(table.column_names, table.columns, strict=True)}
     try:
         if library == "polars":
             import polars
@@ -73,19 +75,16 @@ def write_table(path: str | os.PathLike[str], columns: Mapping[str, Column]) -> 
     target = Path(path)
     if target.suffix.lower() not in (".parquet", ".csv"):
         raise OptionError(f"{target}: the extension must be .parquet or .csv")
-    table = _arrow_table(columns)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         if target.suffix.lower() == ".parquet":
             import pyarrow.parquet as pq
 
-            pq.write_table(table, partial)
+            pq.write_table(_arrow_table(columns), partial)
         else:
             from pyarrow import csv
 
-            csv.write_csv(
-                pa.table([_nan_to_null(column) for column in table.columns], names=table.column_names), partial
-            )
+            csv.write_csv(csv_table(columns), partial)
         partial.replace(target)
     except OSError as error:
         raise OptionError(f"{target} cannot be written: {error}") from error
@@ -93,14 +92,32 @@ def write_table(path: str | os.PathLike[str], columns: Mapping[str, Column]) -> 
         partial.unlink(missing_ok=True)
 
 
+def csv_table(columns: Mapping[str, Column]) -> pa.Table:
+    """An Arrow table whose NaN are nulls, which CSV writes as empty fields; ``columns`` as for `write_table`."""
+    table = _arrow_table(columns)
+    return pa.table([_nan_to_null(column) for column in table.columns], names=table.column_names)
+
+
 def _arrow_table(columns: Mapping[str, Column]) -> pa.Table:
-    arrays = [
-        values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values) for values in columns.values()
-    ]
-    return pa.table(arrays, names=list(columns))
+    return pa.table([_arrow_column(values) for values in columns.values()], names=list(columns))
+
+
+def _arrow_column(values: Column) -> pa.Array:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+        return from_numpy(values)
+    return pa.array(values)
+
+
+def _numpy_column(values: Column) -> npt.NDArray[Any]:
+    if isinstance(values, np.ndarray):
+        return values.copy()
+    found: npt.NDArray[Any] = _arrow_column(values).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _nan_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if not pa.types.is_floating(column.type):
         return column
-    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return pc.if_else(pc.is_nan(column), pa.nulls(1, column.type)[0], column)

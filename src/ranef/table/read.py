@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ranef.errors import DataError, counted
+from ranef.table.arrow import to_numpy
 from ranef.table.encode import EncodedBatch, encode_batch, merge
 from ranef.table.kinds import describe, is_text, plain_type
 from ranef.table.source import Source
@@ -101,8 +102,7 @@ def to_float64(values: pa.Array, column: str, row: int = 0) -> FloatArray:
         return np.full(len(values), np.nan)
     elif not (pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)):
         raise _not_number(values, column, row)
-    found: FloatArray = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return found
+    return to_numpy(values.cast(pa.float64(), safe=False), np.nan)
 
 
 def check_finite(table: Table, names: Iterable[str]) -> None:
@@ -122,7 +122,7 @@ def check_finite(table: Table, names: Iterable[str]) -> None:
 
 
 def _not_number(values: pa.Array, column: str, row: int) -> DataError:
-    valid = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    valid = to_numpy(pc.is_valid(values))
     first = int(np.argmax(valid)) if valid.any() else 0
     example = f" (row {row + first} holds {values[first]})" if valid.any() else ""
     dtype = plain_type(values.type)
