@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ranef.cli import main
-from ranef.cli.words import quoted
+from ranef.cli.words import in_flags, quoted
 from ranef.data import sleepstudy
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
@@ -44,6 +44,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["fit", FORMULA, "sleep.parquet", "--missing", "keep"], 2, "'drop' or 'raise'"),
         (["fit", FORMULA, "sleep.parquet", "--weights", "w"], 2, "no such column"),
         (["fit", FORMULA, "sleep.parquet", "--tolerance", "small"], 2, "--tolerance"),
+        (["fit", FORMULA, "sleep.parquet", "--tolerance", "5"], 2, "--tolerance 5.0: give a number"),
+        (["fit", FORMULA, "sleep.parquet", "--max-iterations", "0"], 2, "--max-iterations 0: give"),
         (["fit", FORMULA, "sleep.parquet", "--nonsense"], 2, "--nonsense"),
         (["fit", FORMULA, "sleep.parquet", "--start", "nomodel"], 2, "nomodel"),
         (["fit", FORMULA, "sleep.parquet", "--out", "other"], 2, "something else than a ranef model"),
@@ -87,7 +89,7 @@ def test_wrong_words_of_predict(folder: Path, capsys: pytest.CaptureFixture[str]
         (["sleep.parquet", "--keep", "Dais"], "Days"),
         (["sleep.parquet", "--type", "logit"], "'response' or 'link'"),
         (["sleep.parquet", "--interval", "narrow"], "prediction"),
-        (["sleep.parquet", "--interval", "prediction", "--level", "95"], "level"),
+        (["sleep.parquet", "--interval", "prediction", "--level", "95"], "--level 95.0: give"),
         (["sleep.parquet", "--include", "Batch"], "Subject"),
     ):
         assert main(["predict", "m", *words, "--out", "p.csv"]) == 2, words
@@ -100,6 +102,7 @@ def test_not_converged_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert "Linear mixed model" in out
     assert err.startswith("warning: not converged after")
+    assert "Raise --max-iterations, start from a simpler fit (--start)" in err
 
 
 def test_interrupt_leaves_nothing_behind(
@@ -150,3 +153,17 @@ def test_a_closed_pipe_is_silent(folder: Path) -> None:
 def test_a_formula_can_be_pasted_into_a_shell() -> None:
     assert quoted("y ~ x + (1 | g)") == '"y ~ x + (1 | g)"'
     assert quoted("`the y` ~ 1 + (1 | g)") == "'`the y` ~ 1 + (1 | g)'"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise max_iterations, or start from a fit (start=)", "raise --max-iterations, or start from a fit (--start)"),
+        ("start=Path: give a fit", "--start Path: give a fit"),
+        ("new_levels='all' is not known", "--new-levels 'all' is not known"),
+        ("the first is 'start=3'; no such file: a/start=3", "the first is 'start=3'; no such file: a/start=3"),
+        ("restart=1, new_levels_too", "restart=1, new_levels_too"),
+    ],
+)
+def test_messages_name_flags(text: str, said: str) -> None:
+    assert in_flags(text, ["start", "max_iterations", "new_levels"]) == said

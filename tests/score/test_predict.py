@@ -95,10 +95,10 @@ def test_a_factor_is_all_its_terms(split):
         ({"exclude": ["Days"]}, "exclude: the model has no part 'Days'"),
         ({"include": [3]}, "no part 3"),
         ({"include": "fixed", "exclude": "Subject"}, "both given"),
-        ({"new_levels": "zero"}, "new_levels must be"),
-        ({"interval": "credible"}, "interval must be"),
-        ({"interval": "prediction", "level": 95}, "level must be a probability"),
-        ({"interval": "prediction", "level": "0.9"}, "level must be a probability"),
+        ({"new_levels": "zero"}, "new_levels='zero' is not known"),
+        ({"interval": "credible"}, "interval='credible' is not known"),
+        ({"interval": "prediction", "level": 95}, "level=95: give a number"),
+        ({"interval": "prediction", "level": "0.9"}, "level='0.9': give a number"),
     ],
 )
 def test_wrong_options(sleep, options, message):

@@ -1,6 +1,6 @@
 """The fitted model as frozen arrays, and its directory on disk."""
 
 from ranef.artifact.load import load
-from ranef.artifact.save import save
+from ranef.artifact.save import check_target, save
 
-__all__ = ["load", "save"]
+__all__ = ["check_target", "load", "save"]

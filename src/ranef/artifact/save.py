@@ -56,7 +56,7 @@ def save(model: Model, path: str | os.PathLike[str], *, posterior: bool = True) 
         ``path`` is a file or a directory of something else, or it cannot be written.
     """
     target = Path(os.path.realpath(path))
-    _check_replaceable(target)
+    check_target(target)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,21 @@ def save(model: Model, path: str | os.PathLike[str], *, posterior: bool = True) 
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _check_replaceable(target: Path) -> None:
-    if target.is_file():
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Whether `save` would take this path, to be known before the work and not after.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A new directory, an empty one, or a ranef model to replace.
+
+    Raises
+    ------
+    ModelFileError
+        It is a file, or a directory that holds anything but a model.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_dir():
         raise ModelFileError(f"{target} is a file; a model is saved to a directory: choose another name")
     if not target.exists():
         return

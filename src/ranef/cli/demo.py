@@ -53,7 +53,7 @@ def demo(
     dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the model is saved.")] = Path("ranef-demo"),
 ) -> None:
     """See it work: fit, compare with published numbers, predict held-out rows, save and load."""
-    from ranef.cli.target import check_target
+    from ranef.artifact import check_target
     from ranef.design.build import build_design
     from ranef.formula import parse
     from ranef.result.front import fit

@@ -46,7 +46,7 @@ def fit(
 ) -> None:
     """Fit a linear mixed model and print its summary."""
     check_formula(formula, data)
-    from ranef.cli.target import check_target
+    from ranef.artifact import check_target
     from ranef.result.document import to_json
     from ranef.result.fit import load
     from ranef.result.front import fit as fit_model

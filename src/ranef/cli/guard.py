@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
@@ -13,7 +14,8 @@ from typing import ParamSpec, cast
 
 import typer
 
-from ranef.errors import FormulaError, ModelFileError, OptionError, RanefError, RanefWarning
+from ranef.cli.words import in_flags
+from ranef.errors import FormulaError, LevelError, ModelFileError, OptionError, RanefError, RanefWarning
 
 P = ParamSpec("P")
 
@@ -41,19 +43,24 @@ def run(arguments: Sequence[str] | None) -> int:
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """The command with every error as a line on stderr and an exit code; warnings too become lines."""
+    options = [p.name for p in inspect.signature(command).parameters.values() if p.default is not p.empty]
 
     @wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with _warnings_as_lines():
+            with _warnings_as_lines(options):
                 command(*args, **kwargs)
                 sys.stdout.flush()
         except KeyboardInterrupt:
             code = _say("interrupted", INTERRUPTED)
         except BrokenPipeError:
             code = _close_stdout()
-        except (FormulaError, OptionError, ModelFileError) as error:
+        except (FormulaError, ModelFileError) as error:
             code = _say(f"error: {error}", BAD_USE)
+        except OptionError as error:
+            code = _say(f"error: {in_flags(str(error), options)}", BAD_USE)
+        except LevelError as error:
+            code = _say(f"error: {in_flags(str(error), options)}", BAD_DATA)
         except RanefError as error:
             code = _say(f"error: {error}", BAD_DATA)
         except MemoryError:
@@ -100,9 +107,9 @@ def _close_stdout() -> int:
 
 
 @contextmanager
-def _warnings_as_lines() -> Iterator[None]:
+def _warnings_as_lines(options: Sequence[str]) -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
-        note(f"warning: {message}")
+        note(f"warning: {in_flags(str(message), options)}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RanefWarning)

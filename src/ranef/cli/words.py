@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterable
 
 
 def quoted(formula: str) -> str:
     """The formula in double quotes, as the help writes it, or in single ones where a shell would look into those."""
     return shlex.quote(formula) if any(sign in formula for sign in '`$"\\!') else f'"{formula}"'
+
+
+def in_flags(text: str, options: Iterable[str]) -> str:
+    """A message of the library with its arguments as a command line has them.
+
+    ``level=95: give ...`` becomes ``--level 95: give ...``, and ``raise max_iterations`` becomes
+    ``raise --max-iterations``; a name of one word that no ``=`` follows is mostly no argument, and stays.
+
+    Parameters
+    ----------
+    text : str
+    options : iterable of str
+        The command's options as the library names them.
+    """
+    before = r"(?<![\w.'/-])"  # not within a value or a path
+    for name in options:
+        flag = f"--{name.replace('_', '-')}"
+        text = re.sub(rf"{before}{name}=(?=[\w'\"-])", f"{flag} ", text)
+        text = re.sub(rf"{before}{name}{'=?' if '_' in name else '='}(?!\w)", flag, text)
+    return text

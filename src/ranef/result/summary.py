@@ -181,7 +181,5 @@ def _search(model: Model, seconds: float) -> list[str]:
         f"{state} after {info.iterations} evaluations in {took} s; largest gradient {info.gradient:.1g} standard errors"
     ]
     if info.singular:
-        lines.append(
-            "boundary (singular) fit: a variance is estimated as zero or a correlation as one; see `varcorr()`"
-        )
+        lines.append("boundary (singular) fit: a variance is estimated as zero or a correlation as one")
     return lines

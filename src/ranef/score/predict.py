@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ranef.artifact.model import FloatArray, Model
-from ranef.errors import LevelError, OptionError
+from ranef.errors import LevelError, OptionError, counted
 from ranef.score.rows import Batch, GroupBatch, Unknown, batches, read_rows
 from ranef.score.select import select
 from ranef.score.variance import coefficient_variance, prior_variance
@@ -119,11 +119,11 @@ def predict(
 
 def _check_options(model: Model, new_levels: str, interval: str | None, level: float) -> None:
     if new_levels not in ("population", "raise"):
-        raise OptionError(f"new_levels must be 'population' or 'raise', not {new_levels!r}")
+        raise OptionError(f"new_levels={new_levels!r} is not known: use 'population' or 'raise'")
     if interval not in (None, "confidence", "prediction"):
-        raise OptionError(f"interval must be None, 'confidence' or 'prediction', not {interval!r}")
+        raise OptionError(f"interval={interval!r} is not known: use 'confidence' or 'prediction', or none")
     if not isinstance(level, int | float) or not 0 < level < 1:
-        raise OptionError(f"level must be a probability between 0 and 1, such as 0.95, not {level!r}")
+        raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
     if interval and model.posterior is None:
         raise OptionError(
             "this model was saved without its posterior covariance, which intervals of predictions need; "
@@ -140,8 +140,8 @@ def _normal_quantile(probability: float) -> float:
 def _refuse(unknown: Mapping[str, Unknown]) -> None:
     for name, found in unknown.items():
         raise LevelError(
-            f"grouping factor {name!r} has levels that were not there in fitting, in {found.rows:,} rows: the first "
-            f"is {found.label!r} in row {found.first}; leave these rows out, fit again with them, or take the "
+            f"grouping factor {name!r} has levels that were not there in fitting, in {counted(found.rows, 'row')}: the "
+            f"first is {found.label!r} in row {found.first}; leave these rows out, fit again with them, or take the "
             "population's value with new_levels='population'",
             column=name,
             row=found.first,
