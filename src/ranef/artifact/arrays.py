@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranef.artifact.manifest import Manifest, PosteriorEntry
-from ranef.artifact.model import FloatArray, GroupModel, Model, Posterior, PosteriorStage
+from ranef.artifact.manifest import DrawsEntry, Manifest, PosteriorEntry
+from ranef.artifact.model import FloatArray, GroupModel, Model, Posterior, PosteriorDraws, PosteriorStage
 from ranef.errors import ModelFileError
 from ranef.table import Combination, Levels
 
@@ -32,9 +32,44 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
         if group.combination is not None:
             arrays[f"groups.{g}.combination"] = group.combination.parts
     if posterior and model.posterior is not None:
-        arrays.update(_posterior_arrays(model.posterior))
+        kept = model.posterior
+        arrays.update(_posterior_arrays(kept) if isinstance(kept, Posterior) else _draws_arrays(kept))
     # safetensors writes the memory as it lies, whatever the strides
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _draws_arrays(posterior: PosteriorDraws) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "draws.scale": np.array([posterior.scale]),
+        "draws.x_back": posterior.x_back,
+        "draws.own": posterior.own,
+        "draws.beta": posterior.beta,
+    }
+    for g, (back, draws) in enumerate(zip(posterior.z_back, posterior.draws, strict=True)):
+        arrays[f"draws.z_back.{g}"] = back
+        arrays[f"draws.draws.{g}"] = draws
+    return arrays
+
+
+def draws_of(entry: DrawsEntry, groups: Sequence[GroupModel], fixed: int, shelf: Shelf) -> PosteriorDraws:
+    """The posterior that is kept as draws.
+
+    Raises
+    ------
+    ModelFileError
+    """
+    shapes = [group.modes.shape for group in groups]
+    beta = shelf.floats("draws.beta", fixed, -1)
+    n, k = shapes[entry.group]
+    return PosteriorDraws(
+        scale=float(shelf.floats("draws.scale", 1)[0]),
+        x_back=shelf.floats("draws.x_back", fixed, fixed),
+        z_back=tuple(shelf.floats(f"draws.z_back.{g}", k, k) for g, (_, k) in enumerate(shapes)),
+        group=entry.group,
+        own=shelf.floats("draws.own", n, k, k),
+        draws=tuple(shelf.floats(f"draws.draws.{g}", n, k, beta.shape[1]) for g, (n, k) in enumerate(shapes)),
+        beta=beta,
+    )
 
 
 def _posterior_arrays(posterior: Posterior) -> dict[str, npt.NDArray[Any]]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ranef.artifact.arrays import Shelf, groups_of, posterior_of
+from ranef.artifact.arrays import Shelf, draws_of, groups_of, posterior_of
 from ranef.artifact.manifest import (
     ARRAYS_FILE,
     FORMAT,
@@ -26,7 +26,7 @@ from ranef.artifact.manifest import (
     Manifest,
     from_plain,
 )
-from ranef.artifact.model import FitInfo, Iteration, Model, VarianceRow
+from ranef.artifact.model import FitInfo, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
 from ranef.artifact.versions import versions
 from ranef.errors import ModelFileError, nearest
 from ranef.table import Levels
@@ -137,7 +137,11 @@ def _read_levels(path: Path, entry: LevelsEntry) -> Levels:
 def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
     groups = groups_of(manifest, levels, shelf)
     p, m = len(manifest.fixed_columns), len(shelf.floats("parameter_vcov", -1, -1))
-    entry = manifest.posterior
+    posterior: Posterior | PosteriorDraws | None = None
+    if manifest.posterior is not None:
+        posterior = posterior_of(manifest.posterior, groups, p, shelf)
+    elif manifest.draws is not None:
+        posterior = draws_of(manifest.draws, groups, p, shelf)
     info = from_plain(FitInfo, manifest.info)
     return Model(
         spec=manifest.spec,
@@ -150,7 +154,7 @@ def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
         column_levels={name: levels[place] for name, place in manifest.column_levels.items()},
         parameter_vcov=shelf.floats("parameter_vcov", m, m),
         vcov_gradient=shelf.floats("vcov_gradient", m, p, p),
-        posterior=None if entry is None else posterior_of(entry, groups, p, shelf),
+        posterior=posterior,
     )
 
 

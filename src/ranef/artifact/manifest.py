@@ -81,6 +81,12 @@ class PosteriorEntry(msgspec.Struct, frozen=True):
     fixed_start: int
 
 
+class DrawsEntry(msgspec.Struct, frozen=True):
+    """The structure of a posterior that is kept as draws; its numbers are arrays."""
+
+    group: int
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """A model without its arrays and levels.
 
@@ -109,6 +115,7 @@ class Manifest(msgspec.Struct, frozen=True):
     column_levels: dict[str, int]
     posterior: PosteriorEntry | None
     files: dict[str, FileEntry]
+    draws: DrawsEntry | None = None
 
 
 def to_plain(record: msgspec.Struct) -> dict[str, Any]:

@@ -72,6 +72,10 @@ class FitInfo(msgspec.Struct, frozen=True):
         What the standard errors of the variances and the degrees of freedom come from.
     gradient : float
         Largest entry of the gradient of the deviance, in standard errors of its parameter.
+    deviance_error : float
+        Monte-Carlo standard error of ``deviance``: 0 on the exact path.
+    probes : int
+        Of the stochastic path, else 0.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -98,6 +102,8 @@ class FitInfo(msgspec.Struct, frozen=True):
     random_variance: float
     history: tuple[Iteration, ...]
     versions: dict[str, str]
+    deviance_error: float = 0.0
+    probes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +199,35 @@ class Posterior:
 
 
 @dataclass(frozen=True, eq=False)
+class PosteriorDraws:
+    """The joint posterior of all coefficients by draws, for systems too large to be factorised.
+
+    The variance of a row is that of its level of ``group`` given everything else, plus the mean square over the draws
+    of the row's mean given everything else (law of total variance). Coordinates as in `Posterior`.
+
+    Attributes
+    ----------
+    scale : float
+        Response units squared.
+    x_back : float64 array, shape (p, p)
+    z_back : tuple of float64 arrays (k, k), one for each group
+    group : int
+    own : float64 array, shape (levels of ``group``, k, k)
+    draws : tuple of float64 arrays (levels, k, draws), one for each group
+        For ``group``, the mean given the rest of the draw.
+    beta : float64 array, shape (p, draws)
+    """
+
+    scale: float
+    x_back: FloatArray
+    z_back: tuple[FloatArray, ...]
+    group: int
+    own: FloatArray
+    draws: tuple[FloatArray, ...]
+    beta: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """A fitted model.
 
@@ -214,7 +249,7 @@ class Model:
         boundary.
     vcov_gradient : float64 array, shape (m, p, p)
         Derivatives of ``vcov`` by them (Satterthwaite).
-    posterior : Posterior or None
+    posterior : Posterior, PosteriorDraws or None
         None if the model was saved without it: intervals of predictions then cannot be had.
     """
 
@@ -228,7 +263,7 @@ class Model:
     column_levels: Mapping[str, Levels]
     parameter_vcov: FloatArray
     vcov_gradient: FloatArray
-    posterior: Posterior | None
+    posterior: Posterior | PosteriorDraws | None
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from ranef.artifact.manifest import (
     LEVELS_FOLDER,
     MANIFEST_FILE,
     SCHEMA,
+    DrawsEntry,
     FileEntry,
     GroupEntry,
     Header,
@@ -31,7 +32,7 @@ from ranef.artifact.manifest import (
     StageEntry,
     to_plain,
 )
-from ranef.artifact.model import Model
+from ranef.artifact.model import Model, Posterior, PosteriorDraws
 from ranef.artifact.versions import versions
 from ranef.errors import ModelFileError
 from ranef.table import Levels
@@ -130,6 +131,7 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
         levels=entries,
         column_levels={name: _place(levels, distinct) for name, levels in model.column_levels.items()},
         posterior=_posterior_entry(model) if posterior else None,
+        draws=_draws_entry(model) if posterior else None,
         files={name: _sealed(folder / name) for name in [ARRAYS_FILE, *(entry.file for entry in entries)]},
     )
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
@@ -157,7 +159,7 @@ def _same(a: Levels, b: Levels) -> bool:
 
 def _posterior_entry(model: Model) -> PosteriorEntry | None:
     posterior = model.posterior
-    if posterior is None:
+    if not isinstance(posterior, Posterior):
         return None
     return PosteriorEntry(
         stages=tuple(StageEntry(stage.group, len(stage.parents)) for stage in posterior.stages),
@@ -165,6 +167,10 @@ def _posterior_entry(model: Model) -> PosteriorEntry | None:
         kept_start=posterior.kept_start,
         fixed_start=posterior.fixed_start,
     )
+
+
+def _draws_entry(model: Model) -> DrawsEntry | None:
+    return DrawsEntry(model.posterior.group) if isinstance(model.posterior, PosteriorDraws) else None
 
 
 def _sealed(path: Path) -> FileEntry:

@@ -12,8 +12,8 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def factor_levels(first, last, factor, gram, transfer, logdet):
-    """``T`` (k, k) and ``log|D|`` of each level ``first <= g < last``, into ``transfer`` and ``logdet``."""
+def factor_levels(first, last, factor, gram, transfer, root, logdet):
+    """``T`` and ``L^-1`` (k, k) and ``log|D|`` of each level ``first <= g < last``."""
     k = factor.shape[0]
     d = np.empty((k, k))
     product = np.empty((k, k))
@@ -50,6 +50,10 @@ def factor_levels(first, last, factor, gram, transfer, logdet):
                 for c in range(a):
                     s -= d[a, c] * transfer[g, c, b]
                 transfer[g, a, b] = s / d[a, a]
+                s = 1.0 if a == b else 0.0
+                for c in range(a):
+                    s -= d[a, c] * root[g, c, b]
+                root[g, a, b] = s / d[a, a]
 
 
 @njit(nogil=True, cache=True)
@@ -137,8 +141,49 @@ def downdate_rest(lowest, highest, k, offsets, columns, reduced, out):
 
 
 @njit(nogil=True, cache=True)
+def apply_rest(first, last, k, offsets, columns, reduced, x, out):
+    """Subtract ``(TR)'(TR) x`` of the levels ``first <= g < last`` from ``out``; both have shape (columns, sides)."""
+    sides = x.shape[1]
+    half = np.empty(sides)
+    for g in range(first, last):
+        start = offsets[g]
+        m = offsets[g + 1] - start
+        row = reduced[k * start : k * (start + m)].reshape(k, m)
+        for a in range(k):
+            for s in range(sides):
+                half[s] = 0.0
+            for j in range(m):
+                w = row[a, j]
+                source = x[columns[start + j]]
+                for s in range(sides):
+                    half[s] += w * source[s]
+            for j in range(m):
+                w = row[a, j]
+                target = out[columns[start + j]]
+                for s in range(sides):
+                    target[s] -= w * half[s]
+
+
+@njit(nogil=True, cache=True)
+def rest_diagonal(first, last, k, offsets, columns, reduced, start, out):
+    """Subtract the levels' part from the diagonal blocks of the rest, ``out[i, i' - start[i]]`` for one block."""
+    for g in range(first, last):
+        begin = offsets[g]
+        m = offsets[g + 1] - begin
+        row = reduced[k * begin : k * (begin + m)].reshape(k, m)
+        for i in range(m):
+            to = columns[begin + i]
+            j = i
+            while j >= 0 and columns[begin + j] >= start[to]:
+                at = columns[begin + j] - start[to]
+                for a in range(k):
+                    out[to, at] -= row[a, i] * row[a, j]
+                j -= 1
+
+
+@njit(nogil=True, cache=True)
 def forward(first, last, transfer, offsets, columns, reduced, right, half, rest):
-    """First half of a solve: ``half = T right`` per level, and ``rest -= (TR)' half``.
+    """First half of a solve: ``half += T right`` per level, and ``rest -= (TR)' half``.
 
     ``right`` and ``half`` have shape (levels, k, sides), ``rest`` (columns, sides).
     """
@@ -150,7 +195,7 @@ def forward(first, last, transfer, offsets, columns, reduced, right, half, rest)
         row = reduced[k * start : k * (start + m)].reshape(k, m)
         for a in range(k):
             for s in range(sides):
-                total = 0.0
+                total = half[g, a, s]
                 for c in range(k):
                     total += transfer[g, a, c] * right[g, c, s]
                 half[g, a, s] = total

@@ -8,6 +8,7 @@ equations 34 (ML) and 41 (REML). Gilmour, Thompson and Cullis (1995), Average in
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,18 @@ class Evaluation:
     sigma2: float
     system: System
     inverse: Inverse
+
+    @property
+    def factors(self) -> tuple[FloatArray, ...]:
+        return self.system.factors
+
+    @property
+    def solution(self) -> Coefficients:
+        return self.system.solution
+
+    def solve(self, right: Coefficients, fixed: bool = True) -> Coefficients:
+        """``Q r``; see `ranef.solve.system.solve`."""
+        return solve(self.system, right, fixed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,16 +127,36 @@ def evaluate(criterion: Criterion, theta: FloatArray) -> Evaluation:
     inverse = invert(system, fixed=criterion.reml)
     scores = tuple(-g[:, :, 0] for g in by_block(cross, multiply(cross, system.solution, engine)))
     slopes = tuple(trace - g.T @ g / sigma2 for trace, g in zip(inverse.trace, scores, strict=True))
-    gradient = np.zeros(layout.parameters)
-    curvature = np.zeros((layout.parameters, layout.parameters))
-    directions = []
-    for b, (basis, part) in enumerate(zip(layout.basis, layout.slices, strict=True)):
-        gradient[part] = 2 * np.einsum("pij,ij->p", basis, slopes[b] @ factors[b])
-        curvature[part, part] = 2 * np.einsum("pij,ik,qkj->pq", basis, _positive(slopes[b]), basis)
-        half = np.einsum("pij,kj->pik", basis, factors[b])
-        directions.append(half + half.transpose(0, 2, 1))
-    metric = curvature + information(criterion, system, scores, tuple(directions), sigma2)
+    gradient = chain_rule(layout, factors, slopes)
+    expected = information(criterion, scores, tangents(layout, factors), sigma2, lambda right: solve(system, right))
+    metric = curvature(layout, slopes) + expected
     return Evaluation(theta, value, gradient, metric, slopes, scores, sigma2, system, inverse)
+
+
+def chain_rule(layout: Layout, factors: Sequence[FloatArray], slopes: Sequence[FloatArray]) -> FloatArray:
+    """Gradient by ``theta`` from the derivatives by each relative covariance."""
+    parts = [
+        2 * np.einsum("pij,ij->p", basis, slope @ factor)
+        for basis, slope, factor in zip(layout.basis, slopes, factors, strict=True)
+    ]
+    return np.concatenate([*parts, np.zeros(0)])
+
+
+def curvature(layout: Layout, slopes: Sequence[FloatArray]) -> FloatArray:
+    """What the curvature of ``Sigma(Lambda)`` adds to the Hessian, its positive part."""
+    out = np.zeros((layout.parameters, layout.parameters))
+    for basis, part, slope in zip(layout.basis, layout.slices, slopes, strict=True):
+        out[part, part] = 2 * np.einsum("pij,ik,qkj->pq", basis, _positive(slope), basis)
+    return out
+
+
+def tangents(layout: Layout, factors: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+    """``dSigma / dtheta`` of each block over its own parameters, shape (parameters, k, k)."""
+    out = []
+    for basis, factor in zip(layout.basis, factors, strict=True):
+        half = np.einsum("pij,kj->pik", basis, factor)
+        out.append(half + half.transpose(0, 2, 1))
+    return tuple(out)
 
 
 def _positive(symmetric: FloatArray) -> FloatArray:
@@ -151,21 +184,22 @@ def working_variates(
 
 def information(
     criterion: Criterion,
-    system: System,
     scores: tuple[FloatArray, ...],
     directions: tuple[FloatArray, ...],
     sigma2: float,
+    solve: Callable[[Coefficients], Coefficients],
 ) -> FloatArray:
     """Average information of the deviance profiled over the residual variance, one row a direction ``dSigma``.
 
-    ``y'P V_i P V_j P y / sigma^2 - a_i a_j / nu`` with ``a_i = y'P V_i P y / sigma^2``.
+    ``y'P V_i P V_j P y / sigma^2 - a_i a_j / nu`` with ``a_i = y'P V_i P y / sigma^2``. ``solve`` is that of the joint
+    system.
     """
     a = working_variates(criterion.cross, scores, directions)
     if a.rest.shape[1] == 0:
         return np.zeros((0, 0))
     right = multiply(criterion.cross, a, criterion.engine)
     right.rest[-1] = 0.0
-    explained = inner(right, solve(system, right))
+    explained = inner(right, solve(right))
     squares = (inner(a, right) - explained) / sigma2
     first = (
         np.concatenate([np.einsum("pij,gi,gj->p", d, g, g) for d, g in zip(directions, scores, strict=True)]) / sigma2

@@ -1,45 +1,44 @@
-"""A Gaussian mixed model from its design to the fitted model: ML or REML on the exact path."""
+"""A Gaussian mixed model from its design to the fitted model: ML or REML, exact or stochastic."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ranef.artifact.model import FitInfo, GroupModel, Iteration, Model, Posterior, PosteriorStage, VarianceRow
-from ranef.artifact.versions import versions
+from ranef.artifact.model import Model
 from ranef.design.build import Design
-from ranef.design.spec import GroupSpec
 from ranef.engine.threads import Engine
-from ranef.kernel.eliminate import reduce_levels
-from ranef.learn.criterion import Criterion, Evaluation
-from ranef.learn.minimise import Minimum, Step, minimise
-from ranef.learn.scaling import Scaling, scale
+from ranef.learn.assemble import Outcome, Problem, assemble, natural
+from ranef.learn.criterion import Criterion
+from ranef.learn.minimise import Step, minimise
+from ranef.learn.newton import Point
+from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
+from ranef.learn.probes import draw_probes
+from ranef.learn.root import find_root
+from ranef.learn.scaling import scale
 from ranef.learn.start import moment_start
-from ranef.learn.uncertainty import FixedEffects, ParameterUncertainty, fixed_effects, parameter_uncertainty
-from ranef.prior import Layout
-from ranef.solve.cross_products import cross_products
-from ranef.solve.elimination import by_block
+from ranef.learn.stochastic import Estimate, estimating, stochastic_deviance
+from ranef.learn.uncertainty import fixed_effects, parameter_uncertainty
+from ranef.solve.cross_products import CrossProducts, cross_products
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["reml", "ml"]
+Solver = Literal["auto", "exact", "stochastic"]
 
 TOLERANCE = 1e-9
+STOCHASTIC_TOLERANCE = 1e-6
 MAX_ITERATIONS = 200
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """A design in internal coordinates with its criterion: what a search, a profile or a bootstrap works on."""
-
-    design: Design
-    criterion: Criterion
-    scaling: Scaling
-    layout: Layout
+FIRST_PROBES = 8
+MOST_PROBES = 64
+LOGDET_PROBES = 16
+# of a parameter's standard error
+LARGEST_NOISE = 0.05
+EXACT_COLUMNS = 2_000
+EXACT_PAIRS = 2e9
 
 
 def prepare(design: Design, method: Method, engine: Engine) -> Problem:
@@ -54,7 +53,7 @@ def prepare(design: Design, method: Method, engine: Engine) -> Problem:
     cross = cross_products(rows, engine)
     reml = method == "reml"
     log_scale = scaling.log_scale_reml if reml else scaling.log_scale_ml
-    return Problem(design, Criterion(cross, layout, reml, engine, log_scale), scaling, layout)
+    return Problem(design, Criterion(cross, layout, reml, engine, log_scale), scaling, layout, rows)
 
 
 def fit_gaussian(
@@ -62,6 +61,9 @@ def fit_gaussian(
     method: Method,
     engine: Engine,
     *,
+    solver: Solver = "auto",
+    probes: int | None = None,
+    seed: int = 0,
     start: Mapping[str, FloatArray] | None = None,
     tolerance: float | None = None,
     max_iterations: int | None = None,
@@ -74,11 +76,18 @@ def fit_gaussian(
     design : Design
     method : {"reml", "ml"}
     engine : Engine
+    solver : {"auto", "exact", "stochastic"}
+        ``"auto"`` is exact where that takes seconds.
+    probes : int, optional
+        Of the stochastic solver; None starts with 8 and doubles them until the Monte-Carlo error of every covariance
+        parameter is a twentieth of its standard error.
+    seed : int
+        Of the probes.
     start : mapping of str to float64 array (k, k), optional
         Starting covariance of each grouping factor over the residual variance; factors that are not named start from
         the method of moments.
     tolerance : float, optional
-        The search ends when a step is predicted to lower the deviance by less; default 1e-9.
+        The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-6.
     max_iterations : int, optional
         Evaluations; default 200.
     report : callable, optional
@@ -91,19 +100,89 @@ def fit_gaussian(
     begun = time.perf_counter()
     problem = prepare(design, method, engine)
     theta = starting_theta(problem, start)
+    stochastic = solver == "stochastic" or (solver == "auto" and not is_exact_cheap(problem.criterion.cross))
+    # without random effects, or with stages alone, nothing is left to sample
+    stochastic = stochastic and bool(problem.criterion.cross.kept)
 
-    def tell(step: Step, at: Evaluation) -> None:
+    def tell(step: Step, at: Point) -> None:
         if report is not None:
             report(step, *natural(problem, at))
 
-    found = minimise(
-        problem.criterion,
-        theta,
-        tolerance=TOLERANCE if tolerance is None else tolerance,
-        max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
-        report=tell,
+    most = MAX_ITERATIONS if max_iterations is None else max_iterations
+    if not stochastic:
+        tolerance = TOLERANCE if tolerance is None else tolerance
+        found = minimise(problem.criterion, theta, tolerance=tolerance, max_iterations=most, report=tell)
+        fixed = fixed_effects(problem.criterion, found.at)
+        outcome = Outcome(
+            at=found.at,
+            solver="exact",
+            deviance=found.at.deviance,
+            deviance_error=0.0,
+            converged=found.converged,
+            history=found.history,
+            conditional=exact_conditional(problem.criterion, found.at, fixed),
+            posterior=exact_posterior(problem, found.at, fixed),
+            noise=np.zeros((len(theta), len(theta))),
+            profile=np.zeros(len(theta)),
+            probes=0,
+        )
+        return assemble(problem, outcome, fixed, parameter_uncertainty(problem.criterion, found.at), begun)
+    tolerance = STOCHASTIC_TOLERANCE if tolerance is None else tolerance
+    return _fit_stochastic(problem, theta, probes, seed, tolerance, most, tell, begun)
+
+
+def _fit_stochastic(
+    problem: Problem,
+    theta: FloatArray,
+    probes: int | None,
+    seed: int,
+    tolerance: float,
+    max_iterations: int,
+    tell: Callable[[Step, Point], None],
+    begun: float,
+) -> Model:
+    criterion = problem.criterion
+    count = FIRST_PROBES if probes is None else probes
+    history: list[Step] = []
+    while True:
+        equations = estimating(criterion, draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed))
+        found = find_root(equations, theta, tolerance=tolerance, max_iterations=max_iterations, report=tell)
+        history += found.history
+        theta = found.at.theta
+        noise, errors = _noise(found.at)
+        if probes is not None or count >= MOST_PROBES or np.all(noise <= (LARGEST_NOISE * errors) ** 2):
+            break
+        count *= 2
+    at = found.at
+    deviance, error = stochastic_deviance(equations, at, max(count, LOGDET_PROBES), seed)
+    fixed = fixed_effects(criterion, at)
+    inverse = np.linalg.pinv(at.metric, hermitian=True)
+    outcome = Outcome(
+        at=at,
+        solver="stochastic",
+        deviance=deviance,
+        deviance_error=error,
+        converged=found.converged,
+        history=tuple(history),
+        conditional=stochastic_conditional(criterion, at, fixed),
+        posterior=posterior_draws(problem, at, fixed),
+        noise=inverse @ at.gradient_covariance @ inverse,
+        profile=at.profile / criterion.degrees,
+        probes=count,
     )
-    return _model(problem, found, begun)
+    return assemble(problem, outcome, fixed, parameter_uncertainty(criterion, at), begun)
+
+
+def _noise(at: Estimate) -> tuple[FloatArray, FloatArray]:
+    """Monte-Carlo variances and standard errors of the parameters."""
+    inverse = np.linalg.pinv(at.metric, hermitian=True)
+    return np.diag(inverse @ at.gradient_covariance @ inverse), np.sqrt(2 * np.diag(inverse).clip(0))
+
+
+def is_exact_cheap(cross: CrossProducts) -> bool:
+    """Whether the exact path takes seconds: few columns beside the stages, few pairs of columns within their levels."""
+    pairs = sum(float(s.size * np.sum(np.diff(s.offsets).astype(np.float64) ** 2)) for s in cross.stages)
+    return cross.random <= EXACT_COLUMNS and pairs <= EXACT_PAIRS
 
 
 def starting_theta(problem: Problem, start: Mapping[str, FloatArray] | None) -> FloatArray:
@@ -127,208 +206,3 @@ def theta_of(problem: Problem, relative: Mapping[str, FloatArray]) -> FloatArray
         inverse = np.linalg.inv(back)
         covariances.append(inverse @ relative[spec.name] @ inverse.T)
     return problem.layout.project(covariances)
-
-
-def natural(problem: Problem, at: Evaluation) -> tuple[float, dict[str, FloatArray]]:
-    """Residual variance and the covariance of each factor, response units squared."""
-    sigma2 = at.sigma2 * problem.scaling.y_scale**2
-    covariances = {}
-    for spec, back, factor in zip(problem.design.spec.groups, problem.scaling.z_back, at.system.factors, strict=True):
-        root = back @ factor
-        covariances[spec.name] = sigma2 * root @ root.T
-    return sigma2, covariances
-
-
-def _model(problem: Problem, found: Minimum, begun: float) -> Model:
-    design, scaling, criterion, at = problem.design, problem.scaling, problem.criterion, found.at
-    cross = criterion.cross
-    sigma2, covariances = natural(problem, at)
-    fixed = fixed_effects(criterion, at)
-    parameters = parameter_uncertainty(criterion, at)
-    varcorr = tuple(_varcorr(problem, at, covariances, sigma2, parameters))
-    back, y2 = scaling.x_back, scaling.y_scale**2
-    beta = scaling.least_squares + scaling.y_scale * back @ at.system.beta
-    p = len(beta)
-    groups = []
-    into = np.linalg.inv(back) if p else back
-    modes = by_block(cross, at.system.solution)
-    for spec, group, mode, conditional, m, z_back in zip(
-        design.spec.groups,
-        design.groups,
-        modes,
-        _conditional(criterion, at, fixed),
-        fixed.sensitivity,
-        scaling.z_back,
-        strict=True,
-    ):
-        groups.append(
-            GroupModel(
-                levels=group.levels,
-                combination=group.combination,
-                covariance=covariances[spec.name],
-                modes=scaling.y_scale * mode[:, :, 0] @ z_back.T,
-                conditional=sigma2 * z_back @ conditional @ z_back.T,
-                sensitivity=z_back @ m @ into,
-            )
-        )
-    errors = np.sqrt(np.diag(parameters.covariance)[:-1])
-    info = FitInfo(
-        family="gaussian",
-        link="identity",
-        method="reml" if criterion.reml else "ml",
-        nobs=cross.rows,
-        dropped=design.dropped.rows,
-        dropped_missing=dict(design.dropped.missing),
-        dropped_zero_weight=design.dropped.zero_weight,
-        aliased=tuple(n for j, n in enumerate(design.spec.fixed.names) if j not in scaling.columns),
-        df=p + problem.layout.parameters + 1,
-        sigma=float(np.sqrt(sigma2)),
-        deviance=at.deviance,
-        converged=found.converged,
-        singular=_singular(at),
-        solver="exact",
-        iterations=len(found.history),
-        seconds=time.perf_counter() - begun,
-        information=parameters.information,
-        # of half the deviance, times the standard error: how many standard errors the parameter is off
-        gradient=float(np.max(np.abs(at.gradient) * errors / 2, initial=0.0)),
-        fixed_variance=float(np.var(design.x[:, scaling.columns] @ beta)) if p else 0.0,
-        random_variance=_random_variance(design, covariances),
-        history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in found.history),
-        versions=versions(),
-    )
-    return Model(
-        spec=design.spec,
-        info=info,
-        fixed_columns=scaling.columns,
-        beta=beta,
-        vcov=y2 * back @ fixed.vcov @ back.T,
-        varcorr=varcorr,
-        groups=tuple(groups),
-        column_levels=design.column_levels,
-        parameter_vcov=parameters.covariance,
-        vcov_gradient=y2 * back @ fixed.gradient @ back.T,
-        posterior=_posterior(problem, at, fixed, sigma2),
-    )
-
-
-def _conditional(criterion: Criterion, at: Evaluation, fixed: FixedEffects) -> list[FloatArray]:
-    """Own blocks of the inverse of ``C_b``; of the joint system's under REML, less what the fixed effects add."""
-    if not criterion.reml:
-        return list(at.inverse.diagonal)
-    v = fixed.vcov / at.sigma2
-    return [d - m @ v @ m.transpose(0, 2, 1) for d, m in zip(at.inverse.diagonal, fixed.sensitivity, strict=True)]
-
-
-def _singular(at: Evaluation) -> bool:
-    # in whitened coordinates a correlation of one is a zero on the diagonal too
-    return any(bool(np.any(np.abs(np.diag(factor)) < 1e-4)) for factor in at.system.factors)
-
-
-def _random_variance(design: Design, covariances: Mapping[str, FloatArray]) -> float:
-    total = 0.0
-    for spec, group in zip(design.spec.groups, design.groups, strict=True):
-        second = group.covariates.T @ group.covariates / len(design.y)
-        total += float(np.sum(second * covariances[spec.name]))
-    return total
-
-
-def _varcorr(
-    problem: Problem,
-    at: Evaluation,
-    covariances: Mapping[str, FloatArray],
-    sigma2: float,
-    parameters: ParameterUncertainty,
-) -> list[VarianceRow]:
-    rows: list[VarianceRow] = []
-    m = problem.layout.parameters
-    for b, spec in enumerate(problem.design.spec.groups):
-        covariance = covariances[spec.name]
-        slopes = np.zeros((m + 1, *covariance.shape))
-        root = problem.scaling.z_back[b] @ at.system.factors[b]
-        half = sigma2 * (problem.scaling.z_back[b] @ problem.layout.basis[b]) @ root.T
-        slopes[problem.layout.slices[b]] = half + half.transpose(0, 2, 1)
-        slopes[m] = covariance
-        variance = np.einsum("pij,pq,qij->ij", slopes, parameters.covariance, slopes)
-        lost = np.abs(np.einsum("pij,pu->iju", slopes, parameters.unknown)).sum(-1)
-        # no standard error at the boundary, or for what the data do not determine
-        none = (covariance == 0) | (lost > 1e-6 * np.sqrt(np.sum(slopes**2, axis=0)))
-        error = np.sqrt(np.where(none, np.nan, variance.clip(0)))
-        rows += _term_rows(spec, covariance, error)
-    residual_error = sigma2 * float(np.sqrt(parameters.covariance[m, m]))
-    rows.append(VarianceRow("Residual", None, None, sigma2, float(np.sqrt(sigma2)), residual_error, 0.0))
-    return rows
-
-
-def _term_rows(spec: GroupSpec, covariance: FloatArray, error: FloatArray) -> list[VarianceRow]:
-    rows = []
-    for number, term in enumerate(spec.terms):
-        name = spec.name if number == 0 else f"{spec.name}.{number}"
-        names = term.effects.names
-        sd = np.sqrt(np.diag(covariance))
-        for i in range(term.size):
-            a = term.start + i
-            rows.append(
-                VarianceRow(name, names[i], None, float(covariance[a, a]), float(sd[a]), float(error[a, a]), 0.0)
-            )
-        if term.covariance != "full":
-            continue
-        for i in range(term.size):
-            for j in range(i + 1, term.size):
-                a, b = term.start + i, term.start + j
-                scale = sd[a] * sd[b]
-                correlation = float(covariance[a, b] / scale) if scale > 0 else float("nan")
-                rows.append(
-                    VarianceRow(name, names[i], names[j], float(covariance[a, b]), correlation, float(error[a, b]), 0.0)
-                )
-    return rows
-
-
-def _posterior(problem: Problem, at: Evaluation, fixed: FixedEffects, sigma2: float) -> Posterior:
-    """Everything the variance of a linear combination of coefficients needs."""
-    cross, system, engine = problem.criterion.cross, at.system, problem.criterion.engine
-    stages = []
-    for stage, reduced in zip(cross.stages, system.stages, strict=True):
-        turned = np.ascontiguousarray(reduced.transfer.transpose(0, 2, 1))
-        pull, pull_up = np.empty_like(reduced.reduced), np.empty_like(reduced.reduced_up)
-        engine.each(
-            stage.partitions, reduce_levels, turned, stage.offsets, reduced.reduced, reduced.reduced_up, pull, pull_up
-        )
-        position = np.empty(stage.levels, np.int64)
-        position[stage.old] = np.arange(stage.levels)
-        stages.append(
-            PosteriorStage(
-                group=stage.block,
-                position=position,
-                own=turned @ reduced.transfer,
-                offsets=stage.offsets,
-                columns=stage.columns,
-                pull=pull,
-                parents=tuple(a.parent for a in stage.ancestors),
-                pull_up=pull_up,
-            )
-        )
-    dense = at.inverse.rest
-    r, p = cross.random, cross.fixed
-    if not problem.criterion.reml:
-        v = fixed.vcov / at.sigma2
-        m = (
-            np.concatenate([fixed.sensitivity[k.block].reshape(-1, p) for k in cross.kept])
-            if cross.kept
-            else np.zeros((0, p))
-        )
-        dense = dense.copy()
-        dense[:r, :r] += m @ v @ m.T
-        dense[:r, r : r + p] = -m @ v
-        dense[r : r + p, :r] = dense[:r, r : r + p].T
-        dense[r : r + p, r : r + p] = v
-    return Posterior(
-        scale=sigma2,
-        x_back=problem.scaling.x_back,
-        z_back=problem.scaling.z_back,
-        stages=tuple(stages),
-        kept=tuple(k.block for k in cross.kept),
-        kept_start=tuple(k.start for k in cross.kept),
-        fixed_start=r,
-        dense=dense,
-    )

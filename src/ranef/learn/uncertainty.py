@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ranef.learn.criterion import Criterion, Evaluation, evaluate, information
+from ranef.learn.criterion import Criterion, Evaluation, evaluate, information, tangents
+from ranef.learn.newton import Point
 from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
-from ranef.solve.system import solve
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -42,14 +42,14 @@ class FixedEffects:
     gradient: FloatArray
 
 
-def fixed_effects(criterion: Criterion, at: Evaluation) -> FixedEffects:
+def fixed_effects(criterion: Criterion, at: Point) -> FixedEffects:
     """One solve for each fixed effect; internal coordinates."""
     cross, engine = criterion.cross, criterion.engine
     p, r = cross.fixed, cross.random
     unit = zeros(cross, p)
     unit.rest[r : r + p] = np.eye(p)
     products = multiply(cross, unit, engine)
-    shift = solve(at.system, products, fixed=False)
+    shift = at.solve(products, fixed=False)
     rest = -shift.rest
     rest[r : r + p] = np.eye(p)
     rest[r + p] = 0.0
@@ -59,7 +59,7 @@ def fixed_effects(criterion: Criterion, at: Evaluation) -> FixedEffects:
     precision = left.rest[r : r + p]
     inverse = np.linalg.inv((precision + precision.T) / 2) if p else np.zeros((0, 0))
     gradient = []
-    for basis, factor, g in zip(criterion.layout.basis, at.system.factors, crossed, strict=True):
+    for basis, factor, g in zip(criterion.layout.basis, at.factors, crossed, strict=True):
         for change in basis:
             half = change @ factor.T
             moved = np.einsum("gap,ab,gbq->pq", g, half + half.T, g, optimize=True)
@@ -94,14 +94,14 @@ class ParameterUncertainty:
     information: Literal["observed", "average"]
 
 
-def parameter_uncertainty(criterion: Criterion, at: Evaluation) -> ParameterUncertainty:
+def parameter_uncertainty(criterion: Criterion, at: Point) -> ParameterUncertainty:
     """Inverse of the observed information where that is cheap and positive definite, else of the average one.
 
     Observed: half the Hessian of the deviance, by central differences of its analytic gradient. Average: what the
     search's last metric is made of.
     """
     inside = np.flatnonzero(np.append(_free(criterion, at), True))
-    if _is_small(criterion):
+    if isinstance(at, Evaluation) and _is_small(criterion):
         covariance, unknown = _invert_information(_observed_hessian(criterion, at), inside)
         if not unknown.shape[1]:
             return ParameterUncertainty(covariance, unknown, "observed")
@@ -122,7 +122,7 @@ def _invert_information(hessian: FloatArray, inside: npt.NDArray[np.intp]) -> tu
     return covariance, unknown
 
 
-def _bordered(criterion: Criterion, at: Evaluation, inner: FloatArray) -> FloatArray:
+def _bordered(criterion: Criterion, at: Point, inner: FloatArray) -> FloatArray:
     """Hessian over ``(theta, log sigma^2)`` from that over ``theta`` at a fixed residual variance."""
     m = criterion.layout.parameters
     out = np.empty((m + 1, m + 1))
@@ -143,13 +143,9 @@ def _observed_hessian(criterion: Criterion, at: Evaluation) -> FloatArray:
     return _bordered(criterion, at, inner)
 
 
-def _average_hessian(criterion: Criterion, at: Evaluation) -> FloatArray:
+def _average_hessian(criterion: Criterion, at: Point) -> FloatArray:
     first = _quadratic_slopes(criterion, at, at.sigma2)
-    directions = []
-    for basis, factor in zip(criterion.layout.basis, at.system.factors, strict=True):
-        half = np.einsum("pij,kj->pik", basis, factor)
-        directions.append(half + half.transpose(0, 2, 1))
-    profiled = information(criterion, at.system, at.scores, tuple(directions), at.sigma2)
+    profiled = information(criterion, at.scores, tangents(criterion.layout, at.factors), at.sigma2, at.solve)
     return _bordered(criterion, at, profiled + np.outer(first, first) / criterion.degrees)
 
 
@@ -158,24 +154,24 @@ def _slope(criterion: Criterion, at: Evaluation, sigma2: float) -> FloatArray:
     trace = [slope + g.T @ g / at.sigma2 for slope, g in zip(at.slopes, at.scores, strict=True)]
     out = [
         2 * np.einsum("pij,ij->p", basis, t @ factor)
-        for basis, t, factor in zip(criterion.layout.basis, trace, at.system.factors, strict=True)
+        for basis, t, factor in zip(criterion.layout.basis, trace, at.factors, strict=True)
     ]
     return np.concatenate([*out, np.zeros(0)]) - _quadratic_slopes(criterion, at, sigma2)
 
 
-def _quadratic_slopes(criterion: Criterion, at: Evaluation, sigma2: float) -> FloatArray:
+def _quadratic_slopes(criterion: Criterion, at: Point, sigma2: float) -> FloatArray:
     """``y'P V_i P y / sigma^2`` for each ``theta_i``."""
     out = [
         2 * np.einsum("pij,ij->p", basis, (g.T @ g) @ factor) / sigma2
-        for basis, g, factor in zip(criterion.layout.basis, at.scores, at.system.factors, strict=True)
+        for basis, g, factor in zip(criterion.layout.basis, at.scores, at.factors, strict=True)
     ]
     return np.concatenate([*out, np.zeros(0)])
 
 
-def _free(criterion: Criterion, at: Evaluation) -> npt.NDArray[np.bool_]:
+def _free(criterion: Criterion, at: Point) -> npt.NDArray[np.bool_]:
     """Parameters inside: not a column of ``Lambda`` that is zero, on which nothing depends to first order."""
     free = np.ones(criterion.layout.parameters, np.bool_)
-    for part, basis, factor in zip(criterion.layout.slices, criterion.layout.basis, at.system.factors, strict=True):
+    for part, basis, factor in zip(criterion.layout.slices, criterion.layout.basis, at.factors, strict=True):
         length = np.linalg.norm(factor, axis=0)
         free[part] = [bool(np.any(length[np.flatnonzero(change.any(axis=0))] > 0)) for change in basis]
     return free

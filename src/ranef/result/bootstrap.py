@@ -13,7 +13,8 @@ from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
 from ranef.errors import ConvergenceWarning, FitError
-from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, Method, natural, prepare, theta_of
+from ranef.learn.assemble import natural
+from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, Method, prepare, theta_of
 from ranef.learn.minimise import minimise
 from ranef.result.parameters import Parameter, values_of
 from ranef.result.simulate import check_whole, draws

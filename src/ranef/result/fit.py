@@ -118,7 +118,7 @@ class Fit:
     @property
     def loglik_mcse(self) -> float:
         """Monte-Carlo standard error of `loglik`: 0 on the exact path."""
-        return 0.0
+        return self.model.info.deviance_error / 2
 
     @property
     def deviance(self) -> float:

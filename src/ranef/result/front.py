@@ -24,7 +24,7 @@ from ranef.errors import (
     nearest,
 )
 from ranef.formula import parse
-from ranef.learn.gaussian import Method, fit_gaussian
+from ranef.learn.gaussian import MOST_PROBES, Method, fit_gaussian
 from ranef.learn.minimise import Step
 from ranef.result.fit import Fit
 from ranef.table import open_source
@@ -33,7 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 
 METHODS: Mapping[str, tuple[str, ...]] = {"gaussian": ("reml", "ml")}
 LINKS: Mapping[str, tuple[str, ...]] = {"gaussian": ("identity",)}
-SOLVERS = ("auto", "exact")
+SOLVERS = ("auto", "exact", "stochastic")
 MISSING = ("drop", "raise")
 
 
@@ -48,7 +48,9 @@ def fit(
     offset: str | None = None,
     start: Fit | None = None,
     missing: Literal["drop", "raise"] = "drop",
-    solver: Literal["auto", "exact"] = "auto",
+    solver: Literal["auto", "exact", "stochastic"] = "auto",
+    probes: int | Literal["auto"] = "auto",
+    seed: int = 0,
     tolerance: float | None = None,
     max_iterations: int | None = None,
     threads: int | None = None,
@@ -75,9 +77,16 @@ def fit(
         Start the search from the covariances of this fit.
     missing : {"drop", "raise"}
         What to do with rows that lack a value in a column of the model; dropped rows are counted in ``Fit.dropped``.
-    solver : {"auto", "exact"}
-        Both are the exact path: a dense Cholesky factorisation of what is left after the largest grouping factor, and
-        what nests with it, is eliminated.
+    solver : {"auto", "exact", "stochastic"}
+        Exact: a dense Cholesky factorisation of what is left after the largest grouping factor, and what nests with
+        it, is eliminated. Stochastic: conjugate gradients, and traces from random probes; the Monte-Carlo error of
+        every variance and of the log-likelihood is reported. ``"auto"`` is exact where that takes seconds: up to 2,000
+        random effects besides those eliminated.
+    probes : int or "auto"
+        Probes of the stochastic solver, 2 to 64. ``"auto"`` begins with 8 and doubles them until the Monte-Carlo error
+        of every covariance parameter is at most a twentieth of its standard error.
+    seed : int
+        Of the probes: the same seed gives the same fit to the last bit.
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less than this; default 1e-9, an error of
         3e-5 standard errors in the covariance parameters.
@@ -118,6 +127,10 @@ def fit(
     chosen = _method(family, link, method)
     _choice("solver", solver, SOLVERS)
     _choice("missing", missing, MISSING)
+    if probes != "auto" and not (isinstance(probes, int) and 2 <= probes <= MOST_PROBES):
+        raise OptionError(f"probes={probes!r}: give a whole number from 2 to {MOST_PROBES}, or 'auto'")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise OptionError(f"seed={seed!r}: give a whole number of at least 0")
     if tolerance is not None and not (isinstance(tolerance, int | float | np.floating) and 0 < tolerance < 1):
         raise OptionError(f"tolerance={tolerance!r}: give a number between 0 and 1, such as 1e-9")
     if max_iterations is not None and (
@@ -134,12 +147,16 @@ def fit(
             design,
             chosen,
             pool,
+            solver=solver,
+            probes=None if probes == "auto" else probes,
+            seed=seed,
             start=None if start is None else relative_covariances(start.model),
             tolerance=tolerance,
             max_iterations=max_iterations,
             report=_reporter(progress),
         )
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
+    options |= {"probes": probes, "seed": seed}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "progress": progress}
     result = Fit(model, formula, source.library, design, data, options, time.perf_counter() - begun)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.design.spec import GroupSpec, TermSpec
-from ranef.learn.gaussian import Problem
+from ranef.learn.assemble import Problem
 from ranef.prior import Structure, factor_of
 from ranef.result.parameters import Parameter
 from ranef.solve.elimination import by_block, multiply

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ranef.artifact.model import FloatArray, GroupModel, Posterior, PosteriorStage
+from ranef.artifact.model import FloatArray, GroupModel, Posterior, PosteriorDraws, PosteriorStage
 from ranef.score.rows import Batch
 from ranef.table import UNKNOWN, CodeArray
 
@@ -63,12 +63,12 @@ class Entries:
     values: FloatArray
 
 
-def coefficient_variance(posterior: Posterior, batch: Batch) -> FloatArray:
+def coefficient_variance(posterior: Posterior | PosteriorDraws, batch: Batch) -> FloatArray:
     """Variance of ``x'beta + z'b`` given the covariance parameters; levels that are not known count as zero.
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Posterior or PosteriorDraws
     batch : Batch
 
     Returns
@@ -76,7 +76,7 @@ def coefficient_variance(posterior: Posterior, batch: Batch) -> FloatArray:
     float64 array, shape (rows,)
         Response units squared; without meaning where the batch lacks a covariate.
     """
-    rows = batch.stop - batch.start
+    rows = len(batch.rows)
     groups = {
         group.group: (
             group.codes,
@@ -86,6 +86,8 @@ def coefficient_variance(posterior: Posterior, batch: Batch) -> FloatArray:
         )
         for group in batch.groups
     }
+    if isinstance(posterior, PosteriorDraws):
+        return posterior.scale * _drawn(posterior, batch.x, groups, rows)
     variance, visits = _eliminated(posterior, groups, rows)
     entries = _entries(posterior, batch.x, groups, rows)
     variance += _own_square(posterior.dense, entries)
@@ -95,9 +97,24 @@ def coefficient_variance(posterior: Posterior, batch: Batch) -> FloatArray:
     return posterior.scale * variance.clip(0)
 
 
+def _drawn(posterior: PosteriorDraws, x: FloatArray | None, groups: Mapping[int, Weighted], rows: int) -> FloatArray:
+    """The law of total variance over draws: see `PosteriorDraws`."""
+    means = np.zeros((rows, posterior.beta.shape[1]))
+    own = np.zeros(rows)
+    if x is not None:
+        means += np.nan_to_num(x) @ posterior.x_back @ posterior.beta
+    for group, (codes, weights) in groups.items():
+        # the weights of a level that is not known are zero, whatever is looked up for it
+        means += np.einsum("nk,nkd->nd", weights, posterior.draws[group][codes])
+        if group == posterior.group:
+            own = np.einsum("na,nab,nb->n", weights, posterior.own[codes], weights)
+    total: FloatArray = own + np.mean(means**2, axis=1)
+    return total
+
+
 def prior_variance(groups: Sequence[GroupModel], batch: Batch) -> FloatArray:
     """``z' Sigma z`` of every level that is not known, summed over the grouping factors; shape (rows,)."""
-    total = np.zeros(batch.stop - batch.start)
+    total = np.zeros(len(batch.rows))
     for group in batch.groups:
         new = group.codes == UNKNOWN
         if new.any():
@@ -181,18 +198,19 @@ def _own_square(dense: FloatArray, e: Entries) -> FloatArray:
 
 def _pulled_square(dense: FloatArray, e: Entries, visits: Sequence[Visit]) -> FloatArray:
     """``v' dense v - e' dense e``."""
-    patterns, pattern = np.unique(np.column_stack([visit.place for visit in visits]), axis=0, return_inverse=True)
-    pattern = pattern.reshape(-1)
+    places = np.column_stack([visit.place for visit in visits])
     weights = np.concatenate([visit.weights for visit in visits], axis=1)
-    order = np.argsort(pattern, kind="stable")
-    bounds = np.searchsorted(pattern[order], np.arange(len(patterns) + 1))
-    total = np.empty(len(pattern))
+    order = np.lexsort(places.T)
+    places = places[order]
+    starts = np.flatnonzero(np.append(True, (places[1:] != places[:-1]).any(axis=1)))
+    patterns, bounds = places[starts], np.append(starts, len(places))
+    total = np.empty(len(places))
     step = max(1, NUMBERS_AT_ONCE // (weights.shape[1] * len(dense)))
     for first in range(0, len(patterns), step):
         last = min(first + step, len(patterns))
         cross, square = _products(dense, visits, patterns[first:last], weights.shape[1])
         rows = order[bounds[first] : bounds[last]]
-        at, w = pattern[rows] - first, weights[rows]
+        at, w = np.repeat(np.arange(last - first), np.diff(bounds[first : last + 1])), weights[rows]
         with_own = np.einsum("nkp,np->nk", cross[:, :, e.fixed][at], e.x[rows])
         for column, value in zip(e.columns[rows].T, e.values[rows].T, strict=True):
             with_own += cross[at, :, column] * value[:, None]

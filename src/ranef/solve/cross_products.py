@@ -25,6 +25,7 @@ CodeArray = npt.NDArray[np.int32]
 
 ROWS_A_PARTITION = 16_384
 MOST_PARTITIONS = 64
+MOST_LANES = 8
 ROWS_A_CHUNK = 65_536
 
 
@@ -126,6 +127,12 @@ class Stage:
     def levels(self) -> int:
         return int(self.gram.shape[0])
 
+    @property
+    def lanes(self) -> list[Range]:
+        """Runs of partitions that share one buffer where a pass adds into the rest's columns."""
+        cuts = np.array_split(np.arange(len(self.partitions)), min(MOST_LANES, len(self.partitions)))
+        return [(self.partitions[cut[0]][0], self.partitions[cut[-1]][1]) for cut in cuts]
+
 
 @dataclass(frozen=True, eq=False)
 class Kept:
@@ -156,6 +163,12 @@ class Kept:
     @property
     def levels(self) -> int:
         return int(self.gram.shape[0])
+
+    @property
+    def lanes(self) -> list[Range]:
+        """Runs of partitions that share one buffer where a pass adds into the rest's columns."""
+        cuts = np.array_split(np.arange(len(self.partitions)), min(MOST_LANES, len(self.partitions)))
+        return [(self.partitions[cut[0]][0], self.partitions[cut[-1]][1]) for cut in cuts]
 
     @property
     def place(self) -> slice:
@@ -240,7 +253,7 @@ def cross_products(rows: Rows, engine: Engine) -> CrossProducts:
     kept_rows = []
     for i, b in enumerate(kept):
         order, pointers = counting_order(blocks[b].codes, blocks[b].levels)
-        partitions = tuple(ranges(np.diff(pointers), _pieces(len(rows.y))))
+        partitions = tuple(partition(pointers))
         rest = [(blocks[f], int(starts[i + 1 + j])) for j, f in enumerate(kept[i + 1 :])]
         found = _cross(rows, root, blocks[b], [], rest, int(starts[-1]), order, pointers, partitions, engine)
         del found["up"]
@@ -409,6 +422,11 @@ def _ancestors(
         out.append(Ancestor(t, parent, at, blocks[chain[t]].size))
         at += blocks[chain[t]].size
     return tuple(out)
+
+
+def partition(pointers: IntArray) -> list[Range]:
+    """Cut the levels of a factor into ranges of about equal numbers of rows."""
+    return ranges(np.diff(pointers), _pieces(int(pointers[-1])))
 
 
 def _pieces(rows: int) -> int:

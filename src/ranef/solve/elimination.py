@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ranef.engine.threads import Engine
+from ranef.engine.threads import Engine, Range, ranges
 from ranef.kernel import eliminate
-from ranef.solve.cross_products import CrossProducts, Kept, Stage
+from ranef.solve.cross_products import CrossProducts, Stage
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,6 +48,8 @@ class ReducedStage:
         Raw products of the stage, less what earlier stages took away; as in `Stage`.
     transfer : float64 array, shape (levels, k, k)
         ``T`` of `ranef.kernel.eliminate`.
+    root : float64 array, shape (levels, k, k)
+        ``L^-1``.
     reduced, reduced_up : float64 arrays
         ``T`` times ``values`` and ``up``.
     """
@@ -56,6 +58,7 @@ class ReducedStage:
     values: FloatArray
     up: FloatArray
     transfer: FloatArray
+    root: FloatArray
     reduced: FloatArray
     reduced_up: FloatArray
 
@@ -76,7 +79,7 @@ def eliminate_stages(
     for s, stage in enumerate(cross.stages):
         gram, values, up = later[s]
         factor = np.ascontiguousarray(factors[stage.block])
-        transfer = np.empty_like(gram)
+        transfer, root = np.empty_like(gram), np.empty_like(gram)
         level_logdet = np.empty(stage.levels)
         half = np.empty_like(values)
         half_up = np.empty_like(up)
@@ -86,6 +89,7 @@ def eliminate_stages(
             factor,
             gram,
             transfer,
+            root,
             level_logdet,
         )
         engine.each(
@@ -118,7 +122,7 @@ def eliminate_stages(
                 o_up,
             )
         logdet += float(level_logdet.sum())
-        reduced.append(ReducedStage(gram, values, up, transfer, half, half_up))
+        reduced.append(ReducedStage(gram, values, up, transfer, root, half, half_up))
     return tuple(reduced), logdet
 
 
@@ -129,25 +133,23 @@ def _copies(stage: Stage, changed: bool) -> tuple[FloatArray, FloatArray, FloatA
 
 
 def forward_substitute(
-    cross: CrossProducts, stages: Sequence[ReducedStage], right: Coefficients, engine: Engine
+    cross: CrossProducts,
+    stages: Sequence[ReducedStage],
+    right: Coefficients,
+    engine: Engine,
+    noise: Coefficients | None = None,
 ) -> tuple[list[FloatArray], FloatArray]:
-    """First half of a solve: what each stage keeps, and the right-hand sides of the rest."""
-    sides = right.rest.shape[1]
+    """First half of a solve: what each stage keeps, and the right-hand sides of the rest.
+
+    ``noise`` of the stages is added in spherical coordinates.
+    """
     own = [r.copy() for r in right.stages]
     rest = right.rest.copy()
     halves = []
     for s, (stage, r) in enumerate(zip(cross.stages, stages, strict=True)):
-        half = np.empty_like(own[s])
-        buffers = [np.zeros((len(rest), sides)) for _ in stage.partitions]
-        engine.map(
-            eliminate.forward,
-            [
-                (i, j, r.transfer, stage.offsets, stage.columns, r.reduced, own[s], half, buffer)
-                for (i, j), buffer in zip(stage.partitions, buffers, strict=True)
-            ],
-        )
-        for buffer in buffers:
-            rest += buffer
+        half = np.zeros_like(own[s]) if noise is None else r.root @ noise.stages[s]
+        shared = (r.transfer, stage.offsets, stage.columns, r.reduced, own[s], half)
+        add_lanes(eliminate.forward, stage.lanes, shared, rest, engine)
         for to in stage.ancestors:
             engine.each(
                 stage.partitions,
@@ -214,30 +216,40 @@ def raw_to_spherical(cross: CrossProducts, factors: Sequence[FloatArray], rest: 
     return out
 
 
+def add_lanes(
+    kernel: Callable[..., None], lanes: Sequence[Range], shared: Sequence[object], out: FloatArray, engine: Engine
+) -> None:
+    """Run a kernel that adds into ``out``, one buffer a lane, and add the buffers in their order."""
+    buffers = [np.zeros_like(out) for _ in lanes]
+    engine.map(kernel, [(i, j, *shared, buffer) for (i, j), buffer in zip(lanes, buffers, strict=True)])
+
+    def add(first: int, last: int) -> None:
+        for buffer in buffers:
+            np.add(out[first:last], buffer[first:last], out=out[first:last])
+
+    engine.each(ranges(np.ones(len(out)), 16), add)
+
+
+def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine) -> FloatArray:
+    """Raw cross products of the rest (kept factors, fixed effects, response) times ``rest``, shape (columns, sides)."""
+    out = np.zeros_like(rest)
+    out[cross.random :] = cross.dense @ rest[cross.random :]
+    for kept in cross.kept:
+        mine = rest[kept.place].reshape(kept.levels, kept.size, -1)
+        own = np.zeros_like(mine)
+        shared = (kept.gram, kept.offsets, kept.columns, kept.values, mine, rest, own)
+        add_lanes(eliminate.multiply, kept.lanes, shared, out, engine)
+        out[kept.place] += own.reshape(-1, rest.shape[1])
+    return out
+
+
 def multiply(cross: CrossProducts, x: Coefficients, engine: Engine) -> Coefficients:
     """Raw cross products of all columns (random, fixed, response) times ``x``."""
-    sides = x.rest.shape[1]
     own = [np.zeros_like(s) for s in x.stages]
-    rest = np.zeros_like(x.rest)
-    rest[cross.random :] = cross.dense @ x.rest[cross.random :]
-
-    def add(factor: Stage | Kept, mine: FloatArray, out: FloatArray) -> None:
-        buffers = [np.zeros_like(rest) for _ in factor.partitions]
-        shared = (factor.gram, factor.offsets, factor.columns, factor.values, mine, x.rest, out)
-        engine.map(
-            eliminate.multiply,
-            [(i, j, *shared, buffer) for (i, j), buffer in zip(factor.partitions, buffers, strict=True)],
-        )
-        for buffer in buffers:
-            np.add(rest, buffer, out=rest)
-
-    for kept in cross.kept:
-        mine = x.rest[kept.place].reshape(kept.levels, kept.size, sides)
-        out = np.zeros_like(mine)
-        add(kept, mine, out)
-        rest[kept.place] += out.reshape(-1, sides)
+    rest = multiply_kept(cross, x.rest, engine)
     for s, stage in enumerate(cross.stages):
-        add(stage, x.stages[s], own[s])
+        shared = (stage.gram, stage.offsets, stage.columns, stage.values, x.stages[s], x.rest, own[s])
+        add_lanes(eliminate.multiply, stage.lanes, shared, rest, engine)
         for to in stage.ancestors:
             engine.each(
                 stage.partitions,

@@ -1,0 +1,232 @@
+"""From the end of a search to the fitted model: everything in raw units again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.model import FitInfo, GroupModel, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
+from ranef.artifact.versions import versions
+from ranef.design.build import Design
+from ranef.design.spec import GroupSpec
+from ranef.learn.criterion import Criterion
+from ranef.learn.minimise import Step
+from ranef.learn.newton import Point
+from ranef.learn.scaling import Scaling
+from ranef.learn.uncertainty import FixedEffects, ParameterUncertainty
+from ranef.prior import Layout
+from ranef.solve.cross_products import Rows
+from ranef.solve.elimination import by_block
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A design in internal coordinates with its criterion: what a search, a profile or a bootstrap works on."""
+
+    design: Design
+    criterion: Criterion
+    scaling: Scaling
+    layout: Layout
+    rows: Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What either solver ends with.
+
+    Attributes
+    ----------
+    at : Point
+    solver : {"exact", "stochastic"}
+    deviance, deviance_error : float
+        The criterion and its Monte-Carlo standard error.
+    converged : bool
+    history : tuple of Step
+    conditional : list of float64 arrays (levels, k, k)
+        Posterior covariance of each level given the fixed effects, over sigma^2.
+    posterior : Posterior or PosteriorDraws
+    noise : float64 array, shape (parameters, parameters)
+        Monte-Carlo covariance of ``theta``.
+    profile : float64 array, shape (parameters,)
+        Minus the derivative of the log residual variance by ``theta``.
+    probes : int
+    """
+
+    at: Point
+    solver: Literal["exact", "stochastic"]
+    deviance: float
+    deviance_error: float
+    converged: bool
+    history: tuple[Step, ...]
+    conditional: list[FloatArray]
+    posterior: Posterior | PosteriorDraws
+    noise: FloatArray
+    profile: FloatArray
+    probes: int
+
+
+def natural(problem: Problem, at: Point) -> tuple[float, dict[str, FloatArray]]:
+    """Residual variance and the covariance of each factor, response units squared."""
+    sigma2 = at.sigma2 * problem.scaling.y_scale**2
+    covariances = {}
+    for spec, back, factor in zip(problem.design.spec.groups, problem.scaling.z_back, at.factors, strict=True):
+        root = back @ factor
+        covariances[spec.name] = sigma2 * root @ root.T
+    return sigma2, covariances
+
+
+def assemble(
+    problem: Problem, outcome: Outcome, fixed: FixedEffects, parameters: ParameterUncertainty, begun: float
+) -> Model:
+    """The fitted model in raw units.
+
+    Parameters
+    ----------
+    begun : float
+        When the fit began, by `time.perf_counter`.
+    """
+    design, scaling, criterion, at = problem.design, problem.scaling, problem.criterion, outcome.at
+    cross = criterion.cross
+    sigma2, covariances = natural(problem, at)
+    varcorr = tuple(_varcorr(problem, outcome, covariances, sigma2, parameters))
+    back, y2 = scaling.x_back, scaling.y_scale**2
+    p = cross.fixed
+    beta = scaling.least_squares + scaling.y_scale * back @ at.solution.rest[cross.random : cross.random + p, 0]
+    groups = []
+    into = np.linalg.inv(back) if p else back
+    modes = by_block(cross, at.solution)
+    for spec, group, mode, conditional, m, z_back in zip(
+        design.spec.groups,
+        design.groups,
+        modes,
+        outcome.conditional,
+        fixed.sensitivity,
+        scaling.z_back,
+        strict=True,
+    ):
+        groups.append(
+            GroupModel(
+                levels=group.levels,
+                combination=group.combination,
+                covariance=covariances[spec.name],
+                modes=scaling.y_scale * mode[:, :, 0] @ z_back.T,
+                conditional=sigma2 * z_back @ conditional @ z_back.T,
+                sensitivity=z_back @ m @ into,
+            )
+        )
+    errors = np.sqrt(np.diag(parameters.covariance)[:-1])
+    info = FitInfo(
+        family="gaussian",
+        link="identity",
+        method="reml" if criterion.reml else "ml",
+        nobs=cross.rows,
+        dropped=design.dropped.rows,
+        dropped_missing=dict(design.dropped.missing),
+        dropped_zero_weight=design.dropped.zero_weight,
+        aliased=tuple(n for j, n in enumerate(design.spec.fixed.names) if j not in scaling.columns),
+        df=p + problem.layout.parameters + 1,
+        sigma=float(np.sqrt(sigma2)),
+        deviance=outcome.deviance,
+        converged=outcome.converged,
+        singular=_singular(at),
+        solver=outcome.solver,
+        iterations=len(outcome.history),
+        seconds=time.perf_counter() - begun,
+        information=parameters.information,
+        # of half the deviance, times the standard error: how many standard errors the parameter is off
+        gradient=float(np.max(np.abs(at.gradient) * errors / 2, initial=0.0)),
+        fixed_variance=float(np.var(design.x[:, scaling.columns] @ beta)) if p else 0.0,
+        random_variance=_random_variance(design, covariances),
+        history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in outcome.history),
+        versions=versions(),
+        deviance_error=outcome.deviance_error,
+        probes=outcome.probes,
+    )
+    return Model(
+        spec=design.spec,
+        info=info,
+        fixed_columns=scaling.columns,
+        beta=beta,
+        vcov=y2 * back @ fixed.vcov @ back.T,
+        varcorr=varcorr,
+        groups=tuple(groups),
+        column_levels=design.column_levels,
+        parameter_vcov=parameters.covariance,
+        vcov_gradient=y2 * back @ fixed.gradient @ back.T,
+        posterior=outcome.posterior,
+    )
+
+
+def _singular(at: Point) -> bool:
+    # in whitened coordinates a correlation of one is a zero on the diagonal too
+    return any(bool(np.any(np.abs(np.diag(factor)) < 1e-4)) for factor in at.factors)
+
+
+def _random_variance(design: Design, covariances: Mapping[str, FloatArray]) -> float:
+    total = 0.0
+    for spec, group in zip(design.spec.groups, design.groups, strict=True):
+        second = group.covariates.T @ group.covariates / len(design.y)
+        total += float(np.sum(second * covariances[spec.name]))
+    return total
+
+
+def _varcorr(
+    problem: Problem,
+    outcome: Outcome,
+    covariances: Mapping[str, FloatArray],
+    sigma2: float,
+    parameters: ParameterUncertainty,
+) -> list[VarianceRow]:
+    rows: list[VarianceRow] = []
+    m = problem.layout.parameters
+    for b, spec in enumerate(problem.design.spec.groups):
+        covariance = covariances[spec.name]
+        slopes = np.zeros((m + 1, *covariance.shape))
+        root = problem.scaling.z_back[b] @ outcome.at.factors[b]
+        half = sigma2 * (problem.scaling.z_back[b] @ problem.layout.basis[b]) @ root.T
+        slopes[problem.layout.slices[b]] = half + half.transpose(0, 2, 1)
+        slopes[m] = covariance
+        variance = np.einsum("pij,pq,qij->ij", slopes, parameters.covariance, slopes)
+        lost = np.abs(np.einsum("pij,pu->iju", slopes, parameters.unknown)).sum(-1)
+        # no standard error at the boundary, or for what the data do not determine
+        none = (covariance == 0) | (lost > 1e-6 * np.sqrt(np.sum(slopes**2, axis=0)))
+        error = np.sqrt(np.where(none, np.nan, variance.clip(0)))
+        # the residual variance follows theta: its derivative is minus the quadratic part of the score
+        moved = slopes[:m] - covariance * outcome.profile[:, None, None]
+        noise = np.sqrt(np.einsum("pij,pq,qij->ij", moved, outcome.noise, moved).clip(0))
+        rows += _term_rows(spec, covariance, error, noise)
+    residual_error = sigma2 * float(np.sqrt(parameters.covariance[m, m]))
+    noise_error = sigma2 * float(np.sqrt((outcome.profile @ outcome.noise @ outcome.profile).clip(0)))
+    rows.append(VarianceRow("Residual", None, None, sigma2, float(np.sqrt(sigma2)), residual_error, noise_error))
+    return rows
+
+
+def _term_rows(spec: GroupSpec, covariance: FloatArray, error: FloatArray, noise: FloatArray) -> list[VarianceRow]:
+    rows: list[VarianceRow] = []
+
+    def add(group: str, one: str, other: str | None, a: int, b: int, sdcor: float) -> None:
+        entries = (float(covariance[a, b]), sdcor, float(error[a, b]), float(noise[a, b]))
+        rows.append(VarianceRow(group, one, other, *entries))
+
+    for number, term in enumerate(spec.terms):
+        name = spec.name if number == 0 else f"{spec.name}.{number}"
+        names = term.effects.names
+        sd = np.sqrt(np.diag(covariance))
+        for i in range(term.size):
+            a = term.start + i
+            add(name, names[i], None, a, a, float(sd[a]))
+        if term.covariance != "full":
+            continue
+        for i in range(term.size):
+            for j in range(i + 1, term.size):
+                a, b = term.start + i, term.start + j
+                scale = sd[a] * sd[b]
+                add(name, names[i], names[j], a, b, float(covariance[a, b] / scale) if scale > 0 else float("nan"))
+    return rows

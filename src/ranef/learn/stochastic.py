@@ -1,0 +1,235 @@
+"""ML and REML by estimating equations: the score with its traces from perfect samples, for any number of levels.
+
+The trace part of the score is taken by the law of total variance: for each level the part given everything else is
+exact, and only what the rest adds is averaged over the probes (`ranef.learn.probes`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.errors import FitError
+from ranef.learn.criterion import EXACT, Criterion, chain_rule, curvature, information, tangents
+from ranef.learn.probes import Probes
+from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
+from ranef.solve.iterative import Iterative, log_determinant, prepare_iterative, solve_iterative
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimating:
+    """What the estimating function is a function of, besides ``theta``.
+
+    Attributes
+    ----------
+    criterion : Criterion
+    probes : Probes
+    response : Coefficients
+        ``[Z'; X'] W y``.
+    """
+
+    criterion: Criterion
+    probes: Probes
+    response: Coefficients
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """The estimating function at one ``theta``; the fields of `Evaluation`, but for the deviance.
+
+    Attributes
+    ----------
+    gradient_covariance : float64 array, shape (parameters, parameters)
+        Monte-Carlo covariance of ``gradient``.
+    slope_errors : tuple of float64 arrays (k, k)
+        Monte-Carlo standard errors of ``slopes``.
+    own : tuple of float64 arrays (levels, k, k)
+        Posterior covariance of each level given everything else, over sigma^2.
+    spread : tuple of float64 arrays (levels, k, k)
+        What the rest adds to it, mean over the probes.
+    profile : float64 array, shape (parameters,)
+        ``y'P V_i P y / sigma^2``: minus ``degrees`` times the derivative of the log residual variance.
+    draws : Coefficients
+        The probes' solutions; for the first stage, the means of its levels given the rest of the draw.
+    warm : dict
+        Solutions that the next evaluation starts from.
+    iterations : tuple of int
+        Conjugate-gradient iterations: fixed effects, response and probes, information.
+    """
+
+    theta: FloatArray
+    gradient: FloatArray
+    metric: FloatArray
+    slopes: tuple[FloatArray, ...]
+    scores: tuple[FloatArray, ...]
+    sigma2: float
+    factors: tuple[FloatArray, ...]
+    solution: Coefficients
+    system: Iterative
+    gradient_covariance: FloatArray
+    slope_errors: tuple[FloatArray, ...]
+    own: tuple[FloatArray, ...]
+    spread: tuple[FloatArray, ...]
+    draws: Coefficients
+    profile: FloatArray
+    residual: float
+    warm: dict[str, FloatArray]
+    iterations: tuple[int, int, int]
+
+    def solve(self, right: Coefficients, fixed: bool = True) -> Coefficients:
+        """``Q r`` in raw coordinates."""
+        return solve_iterative(self.system, right, fixed=fixed).x
+
+
+def estimating(criterion: Criterion, probes: Probes) -> Estimating:
+    """Precompute the right-hand side of the response."""
+    cross = criterion.cross
+    unit = zeros(cross, 1)
+    unit.rest[-1] = 1.0
+    return Estimating(criterion, probes, multiply(cross, unit, criterion.engine))
+
+
+def estimate(problem: Estimating, theta: FloatArray, warm: dict[str, FloatArray] | None = None) -> Estimate:
+    """Score, metric and Monte-Carlo errors: two batches of conjugate gradients.
+
+    Parameters
+    ----------
+    warm : dict, optional
+        ``Estimate.warm`` of a nearby point.
+    """
+    criterion, probes = problem.criterion, problem.probes
+    cross, layout, engine = criterion.cross, criterion.layout, criterion.engine
+    warm = warm or {}
+    factors = layout.factors(theta)
+    system = prepare_iterative(cross, factors, engine, warm.get("pull"))
+    joint = np.full(probes.count + 1, criterion.reml)
+    joint[0] = True
+    solved = solve_iterative(
+        system,
+        _beside(problem.response, probes.data),
+        fixed=joint,
+        noise=_beside(zeros(cross, 1), probes.noise),
+        start=warm.get("solution"),
+    )
+    # minus the response in the first column: the products are then minus the weighted residual's
+    solved.x.rest[-1] = 0.0
+    solved.x.rest[-1, 0] = -1.0
+    products = multiply(cross, solved.x, engine)
+    residual = -float(products.rest[-1, 0])
+    if not residual > EXACT * cross.square:
+        raise FitError(
+            "the model reproduces the response (almost) exactly: the residual variance goes to zero and the likelihood "
+            "has no maximum. Is the response constant within the levels of a grouping factor, or computed from other "
+            "columns?"
+        )
+    sigma2 = residual / criterion.degrees
+    scores = []
+    slopes, errors, own, means = [], [], [], []
+    for grams, factor, product, x in zip(
+        _grams(criterion), factors, by_block(cross, products), by_block(cross, solved.x), strict=True
+    ):
+        score = -product[:, :, 0]
+        exact, each, alone, mean = _traces(grams, factor, product[:, :, 1:] - grams @ x[:, :, 1:])
+        scores.append(score)
+        slopes.append(exact - each - score.T @ score / sigma2)
+        errors.append(each)
+        own.append(alone)
+        means.append(mean)
+    gradients = np.array(
+        [chain_rule(layout, factors, [slope[s] for slope in slopes]) for s in range(probes.count)]
+    ).reshape(probes.count, -1)
+    mean_slopes = tuple(slope.mean(axis=0) for slope in slopes)
+    found: dict[str, FloatArray] = {}
+    counts = [0]
+
+    def solve(right: Coefficients) -> Coefficients:
+        result = solve_iterative(system, right, start=warm.get("information"))
+        found["information"] = result.spherical
+        counts[0] = result.iterations
+        return result.x
+
+    metric = information(criterion, tuple(scores), tangents(layout, factors), sigma2, solve)
+    centred = gradients - gradients.mean(axis=0)
+    return Estimate(
+        theta=theta,
+        gradient=gradients.mean(axis=0),
+        metric=metric + curvature(layout, mean_slopes),
+        slopes=mean_slopes,
+        scores=tuple(scores),
+        sigma2=sigma2,
+        factors=factors,
+        solution=Coefficients(tuple(s[:, :, :1] for s in solved.x.stages), solved.x.rest[:, :1]),
+        system=system,
+        gradient_covariance=centred.T @ centred / (probes.count * max(probes.count - 1, 1)),
+        slope_errors=tuple(e.std(axis=0, ddof=1) / np.sqrt(probes.count) for e in errors),
+        own=tuple(own),
+        spread=tuple(m @ m.transpose(0, 2, 1) / probes.count for m in means),
+        draws=_draws(criterion, solved.x, means),
+        profile=chain_rule(layout, factors, [g.T @ g / sigma2 for g in scores]),
+        residual=residual,
+        warm={"pull": system.pull, "solution": solved.spherical, **found},
+        iterations=(system.iterations, solved.iterations, counts[0]),
+    )
+
+
+def _beside(a: Coefficients, b: Coefficients) -> Coefficients:
+    stages = tuple(np.concatenate(pair, axis=2) for pair in zip(a.stages, b.stages, strict=True))
+    return Coefficients(stages, np.concatenate([a.rest, b.rest], axis=1))
+
+
+def _grams(criterion: Criterion) -> tuple[FloatArray, ...]:
+    cross = criterion.cross
+    out: dict[int, FloatArray] = {kept.block: kept.gram for kept in cross.kept}
+    for stage in cross.stages:
+        out[stage.block] = np.empty_like(stage.gram)
+        out[stage.block][stage.old] = stage.gram
+    return tuple(out[b] for b in range(len(cross.sizes)))
+
+
+def _traces(
+    grams: FloatArray, factor: FloatArray, rest: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """``sum_g Z_g' P Z_g`` as an exact part less what each probe says, and what the rest adds to each level.
+
+    ``rest`` (levels, k, probes) is what the other columns contribute to the level's equations; by the law of total
+    variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with ``F = (I + H Sigma)^-1``.
+
+    Returns
+    -------
+    exact : float64 array, shape (k, k)
+    each : float64 array, shape (probes, k, k)
+    own : float64 array, shape (levels, k, k)
+        Each level's posterior covariance given the rest.
+    means : float64 array, shape (levels, k, probes)
+        Its mean given the rest of each draw.
+    """
+    sigma = factor @ factor.T
+    f = np.linalg.inv(np.eye(len(factor)) + grams @ sigma)
+    pulled = f @ rest
+    exact = np.asarray((f @ grams).sum(axis=0))
+    each = np.einsum("gas,gbs->sab", pulled, pulled)
+    # Lambda D^-1 Lambda' = Sigma F
+    return exact, each, np.asarray(sigma @ f), np.asarray(-(sigma @ pulled))
+
+
+def _draws(criterion: Criterion, x: Coefficients, means: list[FloatArray]) -> Coefficients:
+    cross = criterion.cross
+    stages = [s[:, :, 1:] for s in x.stages]
+    first = cross.stages[0]
+    stages[0] = means[first.block][first.old]
+    return Coefficients(tuple(stages), x.rest[:, 1:])
+
+
+def stochastic_deviance(problem: Estimating, at: Estimate, probes: int, seed: int) -> tuple[float, float]:
+    """The criterion at an estimate, and its Monte-Carlo standard error."""
+    criterion = problem.criterion
+    nu = criterion.degrees
+    logdet, error = log_determinant(at.system, probes, seed)
+    value = at.system.logdet_stages + logdet + nu * (1 + np.log(2 * np.pi * at.residual / nu))
+    if criterion.reml:
+        value += float(np.linalg.slogdet(at.system.precision)[1])
+    return float(value - criterion.cross.log_weights + criterion.log_scale), error
