@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from ranef.artifact.model import FloatArray, Model
+from ranef.artifact.model import FloatArray, Model, Posterior
 from ranef.errors import LevelError, OptionError, counted
-from ranef.score.rows import Batch, GroupBatch, Unknown, batches, read_rows
+from ranef.score.rows import Batch, GroupBatch, Rows, Unknown, batches, read_rows
 from ranef.score.select import select
 from ranef.score.variance import coefficient_variance, prior_variance
 from ranef.table import Source
@@ -99,8 +100,8 @@ def predict(
         _refuse(rows.unknown)
     fit = np.empty(rows.table.rows)
     sd = np.empty(rows.table.rows if interval else 0)
-    for batch in batches(model, rows, selection, _batch_rows(model)):
-        here = slice(batch.start, batch.stop)
+    for batch in batches(model, rows, selection, _batch_rows(model), _order(model, rows) if interval else None):
+        here = batch.rows
         fit[here] = _expected(model, batch)
         if interval and model.posterior is not None:
             variance = coefficient_variance(model.posterior, batch)
@@ -131,6 +132,14 @@ def _check_options(model: Model, new_levels: str, interval: str | None, level: f
         )
 
 
+def _order(model: Model, rows: Rows) -> npt.NDArray[np.int64] | None:
+    """Rows of the same eliminated levels together: a batch of these has few products of matrices to form."""
+    if not isinstance(model.posterior, Posterior):
+        return None
+    met = [rows.codes[stage.group] for stage in model.posterior.stages if stage.group in rows.codes]
+    return np.lexsort(met[::-1]) if met else None
+
+
 def _normal_quantile(probability: float) -> float:
     from statistics import NormalDist  # a slow import that only intervals need
 
@@ -155,7 +164,7 @@ def _batch_rows(model: Model) -> int:
 
 
 def _expected(model: Model, batch: Batch) -> FloatArray:
-    total = np.zeros(batch.stop - batch.start) if batch.offset is None else batch.offset.copy()
+    total = np.zeros(len(batch.rows)) if batch.offset is None else batch.offset.copy()
     if batch.x is not None:
         total += batch.x @ model.beta
     for group in batch.groups:

@@ -94,18 +94,19 @@ class GroupBatch:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The rows ``[start, stop)``; NaN where a covariate is missing.
+    """Some of the rows; NaN where a covariate is missing.
 
     Attributes
     ----------
+    rows : int64 array, shape (rows,)
+        Their places in the data.
     x : float64 array, shape (rows, p), or None
         Columns of the estimated fixed effects; None if the fixed part takes no part.
     offset : float64 array, shape (rows,), or None
     groups : tuple of GroupBatch
     """
 
-    start: int
-    stop: int
+    rows: npt.NDArray[np.int64]
     x: FloatArray | None
     offset: FloatArray | None
     groups: tuple[GroupBatch, ...]
@@ -148,8 +149,19 @@ def read_rows(model: Model, source: Source, selection: Selection) -> Rows:
     return Rows(Table(raw.rows, raw.numbers, factors), codes, unknown)
 
 
-def batches(model: Model, rows: Rows, selection: Selection, size: int) -> Iterator[Batch]:
+def batches(
+    model: Model, rows: Rows, selection: Selection, size: int, order: npt.NDArray[np.int64] | None = None
+) -> Iterator[Batch]:
     """The covariates of at most ``size`` rows at a time.
+
+    Parameters
+    ----------
+    model : Model
+    rows : Rows
+    selection : Selection
+    size : int
+    order : int64 array, shape (rows,), optional
+        The order to take the rows in; default: as they come.
 
     Raises
     ------
@@ -177,9 +189,10 @@ def batches(model: Model, rows: Rows, selection: Selection, size: int) -> Iterat
         terms = [spec.groups[group].terms[i].effects for i in selection.terms[group]]
         return lambda table: np.concatenate([model_matrix(one, table) for one in terms], axis=1)
 
+    order = np.arange(rows.table.rows) if order is None else order
     for start in range(0, rows.table.rows, size):
-        stop = min(start + size, rows.table.rows)
-        part = _part(rows.table, start, stop)
+        chosen = order[start : start + size]
+        part = rows.table.take(chosen)
 
         def on_part(compute: Callable[[Table], T], part: Table = part) -> T:
             try:
@@ -189,13 +202,11 @@ def batches(model: Model, rows: Rows, selection: Selection, size: int) -> Iterat
                 raise
 
         yield Batch(
-            start,
-            stop,
+            chosen,
             on_part(fixed) if selection.fixed else None,
             on_part(offset) if selection.fixed and spec.offsets else None,
             tuple(
-                GroupBatch(g, coefficients[g], codes[start:stop], on_part(effects(g)))
-                for g, codes in rows.codes.items()
+                GroupBatch(g, coefficients[g], codes[chosen], on_part(effects(g))) for g, codes in rows.codes.items()
             ),
         )
 
@@ -273,12 +284,3 @@ def _leaves(value: Value) -> Iterator[Column | LevelTest | Categories]:
             yield from _leaves(right)
         case _:
             yield from _leaves(value.argument)
-
-
-def _part(table: Table, start: int, stop: int) -> Table:
-    rows = slice(start, stop)
-    return Table(
-        stop - start,
-        {name: values[rows] for name, values in table.numbers.items()},
-        {name: Factor(factor.codes[rows], factor.levels) for name, factor in table.factors.items()},
-    )

@@ -70,10 +70,10 @@ class Table:
     numbers: Mapping[str, FloatArray]
     factors: Mapping[str, Factor]
 
-    def take(self, keep: npt.NDArray[np.bool_]) -> Table:
-        """The rows where ``keep``, shape (rows,), is true; levels stay as they are."""
+    def take(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Table:
+        """The rows where ``keep``, shape (rows,), is true, or those at the places ``keep``; levels stay as they are."""
         return Table(
-            int(np.count_nonzero(keep)),
+            len(keep) if keep.dtype != np.bool_ else int(np.count_nonzero(keep)),
             {name: column[keep] for name, column in self.numbers.items()},
             {name: Factor(column.codes[keep], column.levels) for name, column in self.factors.items()},
         )
