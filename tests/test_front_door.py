@@ -284,7 +284,7 @@ def test_progress_goes_to_stderr(data, progress, shown, capsys):
         ({"link": "log"}, "'identity'"),
         ({"method": "laplace"}, "'reml' or 'ml'"),
         ({"method": "REML"}, "did you mean 'reml'"),
-        ({"solver": "stochastic"}, "'exact'"),
+        ({"solver": "quick"}, "'exact'"),
         ({"missing": "keep"}, "'drop'"),
         ({"tolerance": 0}, "1e-9"),
         ({"max_iterations": 0}, "at least 1"),
