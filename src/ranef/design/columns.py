@@ -188,18 +188,22 @@ def is_truth(operation: Operation) -> bool:
 
 def columns_of(value: Operation | Basis | Coded) -> Iterator[str]:
     """The columns that a value reads, from left to right."""
+    for leaf in leaves(value):
+        yield leaf.name if isinstance(leaf, Column) else leaf.column
+
+
+def leaves(value: Operation | Basis | Coded) -> Iterator[Column | LevelTest | Categories]:
+    """The parts of a value that read a column, from left to right."""
     match value:
-        case Column(name=name):
-            yield name
-        case LevelTest(column=column) | Categories(column=column):
-            yield column
+        case Column() | LevelTest() | Categories():
+            yield value
         case Constant():
             return
         case Arithmetic(left=left, right=right):
-            yield from columns_of(left)
-            yield from columns_of(right)
+            yield from leaves(left)
+            yield from leaves(right)
         case _:
-            yield from columns_of(value.argument)
+            yield from leaves(value.argument)
 
 
 def evaluate(operation: Operation, table: Table) -> FloatArray:

@@ -11,16 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ranef.artifact.model import FloatArray, Model
-from ranef.design.columns import (
-    Arithmetic,
-    Categories,
-    Column,
-    Constant,
-    LevelTest,
-    Operation,
-    columns_of,
-    evaluate,
-)
+from ranef.design.columns import Column, Operation, evaluate, leaves
 from ranef.design.matrix import Value, model_matrix
 from ranef.design.spec import DesignSpec
 from ranef.errors import DataError
@@ -267,20 +258,9 @@ def _covariate_columns(spec: DesignSpec, selection: Selection) -> tuple[list[str
     numbers: set[str] = set()
     factors: set[str] = set()
     for value in values:
-        for leaf in _leaves(value):
-            (numbers if isinstance(leaf, Column) else factors).update(columns_of(leaf))
+        for leaf in leaves(value):
+            if isinstance(leaf, Column):
+                numbers.add(leaf.name)
+            else:
+                factors.add(leaf.column)
     return sorted(numbers), factors
-
-
-def _leaves(value: Value) -> Iterator[Column | LevelTest | Categories]:
-    """The parts of a value that read a column."""
-    match value:
-        case Column() | LevelTest() | Categories():
-            yield value
-        case Constant():
-            return
-        case Arithmetic(left=left, right=right):
-            yield from _leaves(left)
-            yield from _leaves(right)
-        case _:
-            yield from _leaves(value.argument)
