@@ -216,6 +216,7 @@ def build_design(
         weights=column_weights if column_weights or weights is None else "(array)",
     )
     _check_counts(spec, [group for _, group in groups], table.rows)
+    _check_apart(spec, [group for _, group in groups], computed.x)
     return Design(
         spec=spec,
         y=computed.y,
@@ -446,6 +447,28 @@ def _check_counts(spec: DesignSpec, groups: list[Group], rows: int) -> None:
                     f"the term {term.text} has {levels * term.size:,} random effects ({term.size} for each of "
                     f"{levels:,} levels) but there are only {rows:,} rows: they cannot be told from the residual; "
                     "drop some of its slopes",
+                    column=group_spec.columns[0],
+                )
+
+
+def _check_apart(spec: DesignSpec, groups: list[Group], x: FloatArray) -> None:
+    """A random effect that the fixed effects can reproduce leaves nothing to learn its variance from."""
+    from ranef.design.rank import independent, triangle  # SciPy, which predictions do without
+
+    p = x.shape[1]
+    if p >= len(x):
+        return
+    for group_spec, group in zip(spec.groups, groups, strict=True):
+        if len(group.levels) > p:
+            continue
+        for name, covariate in zip(group_spec.coefficients, group.covariates.T, strict=True):
+            by_level = np.zeros((len(x), len(group.levels)))
+            by_level[np.arange(len(x)), group.codes] = covariate
+            if max(independent(triangle(np.column_stack([x, by_level]))), default=-1) < p:
+                raise DataError(
+                    f"the fixed effects already give every level of grouping factor {group_spec.name!r} its own "
+                    f"{name}, so nothing is left to learn a variance from: drop the factor from the fixed part, or "
+                    "drop the random effect",
                     column=group_spec.columns[0],
                 )
 

@@ -44,11 +44,11 @@ def anova(*fits: Fit) -> Any:
     for fit in fits:
         if not isinstance(fit, Fit):
             raise OptionError(f"anova() takes fits, not {type(fit).__name__}")
+    table = anova_table([fit.model for fit in fits], [fit.formula for fit in fits])
     for other in fits[1:]:
         if not same_response(fits[0], other):
             raise OptionError(
                 f"the responses of {fits[0].formula} and {other.formula} have different values: these are fits of "
                 "different data, which cannot be compared"
             )
-    table = anova_table([fit.model for fit in fits], [fit.formula for fit in fits])
     return to_library(table, fits[0].library)
