@@ -339,6 +339,18 @@ def test_without_a_random_term_it_is_a_linear_model() -> None:
     assert not fit.singular
 
 
+def test_crossed_factors_without_fixed_effects() -> None:
+    data = table(y=table()["y"] + ROW % 4)
+    fit = ranef.fit("y ~ 0 + (1 | g) + (1 | h)", data)
+    covariance = fit.sigma**2 * np.eye(ROWS)
+    for group, variance in zip(fit.varcorr()["grp"], fit.varcorr()["vcov"], strict=True):
+        if group != "Residual":
+            levels = np.array(data[group])
+            covariance += variance * (levels[:, None] == levels)
+    deviance = np.linalg.slogdet(2 * np.pi * covariance)[1] + data["y"] @ np.linalg.solve(covariance, data["y"])
+    assert fit.deviance == pytest.approx(deviance, rel=1e-9)
+
+
 # --- a fit that is used wrongly
 
 

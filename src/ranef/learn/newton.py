@@ -60,7 +60,7 @@ def corrected(before: Point, after: Point, correction: FloatArray, decrement: fl
     step = after.theta - before.theta
     lacking = after.gradient - before.gradient - (after.metric + correction) @ step
     along = float(lacking @ step)
-    if abs(along) < 1e-8 * np.linalg.norm(lacking) * np.linalg.norm(step):
+    if abs(along) <= 1e-8 * np.linalg.norm(lacking) * np.linalg.norm(step):
         return correction
     updated = correction + np.outer(lacking, lacking) / along
     scale = np.sqrt(np.maximum(np.diag(after.metric), 1e-300))

@@ -53,7 +53,7 @@ def exact_posterior(problem: Problem, at: Evaluation, fixed: FixedEffects) -> Po
     if not problem.criterion.reml:
         v = fixed.vcov / at.sigma2
         m = (
-            np.concatenate([fixed.sensitivity[k.block].reshape(-1, p) for k in cross.kept])
+            np.concatenate([fixed.sensitivity[k.block].reshape(k.levels * k.size, p) for k in cross.kept])
             if cross.kept
             else np.zeros((0, p))
         )

@@ -202,8 +202,8 @@ def spherical_to_raw(cross: CrossProducts, factors: Sequence[FloatArray], rest: 
     """``Lambda`` times the rest's random columns of a vector (or several side by side)."""
     out = rest.copy()
     for kept in cross.kept:
-        part = rest[kept.place].reshape(-1, kept.size, rest.shape[1])
-        out[kept.place] = (factors[kept.block] @ part).reshape(-1, rest.shape[1])
+        part = rest[kept.place].reshape(kept.levels, kept.size, rest.shape[1])
+        out[kept.place] = (factors[kept.block] @ part).reshape(rest[kept.place].shape)
     return out
 
 
@@ -211,8 +211,8 @@ def raw_to_spherical(cross: CrossProducts, factors: Sequence[FloatArray], rest: 
     """``Lambda'`` times the rest's random columns."""
     out = rest.copy()
     for kept in cross.kept:
-        part = rest[kept.place].reshape(-1, kept.size, rest.shape[1])
-        out[kept.place] = (factors[kept.block].T @ part).reshape(-1, rest.shape[1])
+        part = rest[kept.place].reshape(kept.levels, kept.size, rest.shape[1])
+        out[kept.place] = (factors[kept.block].T @ part).reshape(rest[kept.place].shape)
     return out
 
 
@@ -239,7 +239,7 @@ def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine) -> Flo
         own = np.zeros_like(mine)
         shared = (kept.gram, kept.offsets, kept.columns, kept.values, mine, rest, own)
         add_lanes(eliminate.multiply, kept.lanes, shared, out, engine)
-        out[kept.place] += own.reshape(-1, rest.shape[1])
+        out[kept.place] += own.reshape(kept.levels * kept.size, rest.shape[1])
     return out
 
 
@@ -291,5 +291,5 @@ def from_blocks(cross: CrossProducts, values: Sequence[FloatArray], sides: int) 
     for stage, target in zip(cross.stages, out.stages, strict=True):
         target[:] = values[stage.block][stage.old]
     for kept in cross.kept:
-        out.rest[kept.place] = values[kept.block].reshape(-1, sides)
+        out.rest[kept.place] = values[kept.block].reshape(kept.levels * kept.size, sides)
     return out
