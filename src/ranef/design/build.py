@@ -464,7 +464,7 @@ def _check_apart(spec: DesignSpec, groups: list[Group], x: FloatArray) -> None:
         for name, covariate in zip(group_spec.coefficients, group.covariates.T, strict=True):
             by_level = np.zeros((len(x), len(group.levels)))
             by_level[np.arange(len(x)), group.codes] = covariate
-            if max(independent(triangle(np.column_stack([x, by_level]))), default=-1) < p:
+            if max(independent(triangle([x, by_level])), default=-1) < p:
                 raise DataError(
                     f"the fixed effects already give every level of grouping factor {group_spec.name!r} its own "
                     f"{name}, so nothing is left to learn a variance from: drop the factor from the fixed part, or "

@@ -161,7 +161,7 @@ def model_matrix(spec: ModelMatrixSpec, table: Table) -> FloatArray:
     Returns
     -------
     float64 array, shape (rows, columns), C order
-        NaN where a column of the term is missing.
+        NaN where a column of the term is missing. The intercept alone is a read-only view of one number.
 
     Raises
     ------
@@ -170,6 +170,9 @@ def model_matrix(spec: ModelMatrixSpec, table: Table) -> FloatArray:
     DataError
         An operation cannot take a value, or a column is absent.
     """
+    if spec.names == (INTERCEPT,):
+        # one number seen from every row: at 25 million rows the column would be 200 MB
+        return np.broadcast_to(1.0, (table.rows, 1))
     matrix = np.empty((table.rows, len(spec.names)))
     raw = [_evaluate(variable.value, table) for variable in spec.variables]
     for term in spec.terms:

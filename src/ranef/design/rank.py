@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
@@ -13,12 +15,13 @@ ALIASED = 1e-7
 ROWS_A_CHUNK = 65_536
 
 
-def triangle(matrix: FloatArray, root_weights: FloatArray | None = None) -> FloatArray:
+def triangle(parts: Sequence[FloatArray], root_weights: FloatArray | None = None) -> FloatArray:
     """``R`` of the QR factorisation, chunk by chunk (TSQR); columns may be dependent.
 
     Parameters
     ----------
-    matrix : float64 array, shape (rows, columns)
+    parts : sequence of float64 arrays, shape (rows, some columns)
+        Side by side they are the matrix.
     root_weights : float64 array, shape (rows,), optional
         Multiplies the rows.
 
@@ -26,10 +29,10 @@ def triangle(matrix: FloatArray, root_weights: FloatArray | None = None) -> Floa
     -------
     float64 array, shape (columns, columns)
     """
-    columns = matrix.shape[1]
+    columns = sum(part.shape[1] for part in parts)
     r = np.zeros((0, columns))
-    for start in range(0, len(matrix), ROWS_A_CHUNK):
-        chunk = matrix[start : start + ROWS_A_CHUNK]
+    for start in range(0, len(parts[0]), ROWS_A_CHUNK):
+        chunk = np.concatenate([part[start : start + ROWS_A_CHUNK] for part in parts], axis=1)
         if root_weights is not None:
             chunk = chunk * root_weights[start : start + ROWS_A_CHUNK, None]
         r = upper(np.concatenate([r, chunk]))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ranef.artifact.model import FitInfo, GroupModel, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
 from ranef.artifact.versions import versions
 from ranef.design.build import Design
+from ranef.design.matrix import INTERCEPT
 from ranef.design.spec import GroupSpec
 from ranef.learn.criterion import Criterion
 from ranef.learn.minimise import Step
@@ -24,6 +25,9 @@ from ranef.solve.cross_products import Rows
 from ranef.solve.elimination import by_block
 
 FloatArray = npt.NDArray[np.float64]
+
+# A search that says it has converged with a parameter this many standard errors away has lost its digits.
+LARGEST_GRADIENT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +82,8 @@ def natural(problem: Problem, at: Point) -> tuple[float, dict[str, FloatArray]]:
     covariances = {}
     for spec, back, factor in zip(problem.design.spec.groups, problem.scaling.z_back, at.factors, strict=True):
         root = back @ factor
+        # what cancels to rounding is zero: a variance of 1e-38 with a correlation of -1 is neither
+        root[np.abs(root) < 1e-13 * (np.abs(back) @ np.maximum(np.abs(factor), 1.0))] = 0.0
         covariances[spec.name] = sigma2 * root @ root.T
     return sigma2, covariances
 
@@ -121,7 +127,8 @@ def assemble(
                 sensitivity=z_back @ m @ into,
             )
         )
-    errors = np.sqrt(np.diag(parameters.covariance)[:-1])
+    # of half the deviance, times the standard error: how many standard errors the parameter is off
+    gradient = float(np.max(np.abs(at.gradient) * np.sqrt(np.diag(parameters.covariance)[:-1]) / 2, initial=0.0))
     info = FitInfo(
         family="gaussian",
         link="identity",
@@ -134,15 +141,16 @@ def assemble(
         df=p + problem.layout.parameters + 1,
         sigma=float(np.sqrt(sigma2)),
         deviance=outcome.deviance,
-        converged=outcome.converged,
+        converged=outcome.converged and gradient < LARGEST_GRADIENT,
         singular=_singular(at),
         solver=outcome.solver,
         iterations=len(outcome.history),
         seconds=time.perf_counter() - begun,
         information=parameters.information,
-        # of half the deviance, times the standard error: how many standard errors the parameter is off
-        gradient=float(np.max(np.abs(at.gradient) * errors / 2, initial=0.0)),
-        fixed_variance=float(np.var(design.x[:, scaling.columns] @ beta)) if p else 0.0,
+        gradient=gradient,
+        fixed_variance=float(np.var(design.x[:, scaling.columns] @ beta))
+        if design.spec.fixed.names != (INTERCEPT,)
+        else 0.0,
         random_variance=_random_variance(design, covariances),
         history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in outcome.history),
         versions=versions(),
@@ -169,10 +177,15 @@ def _singular(at: Point) -> bool:
     return any(bool(np.any(np.abs(np.diag(factor)) < 1e-4)) for factor in at.factors)
 
 
+def _fixed_variance(design: Design, scaling: Scaling, beta: FloatArray) -> float:
+    return float(np.var(design.x[:, scaling.columns] @ beta))
+
+
 def _random_variance(design: Design, covariances: Mapping[str, FloatArray]) -> float:
     total = 0.0
     for spec, group in zip(design.spec.groups, design.groups, strict=True):
-        second = group.covariates.T @ group.covariates / len(design.y)
+        z = group.covariates
+        second = np.ones((1, 1)) if spec.intercept_only else z.T @ z / len(design.y)
         total += float(np.sum(second * covariances[spec.name]))
     return total
 

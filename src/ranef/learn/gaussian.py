@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
+from ranef.errors import FitError
 from ranef.learn.assemble import Outcome, Problem, assemble, natural
 from ranef.learn.criterion import Criterion
 from ranef.learn.minimise import Step, minimise
@@ -19,6 +20,7 @@ from ranef.learn.newton import Point
 from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
 from ranef.learn.probes import draw_probes
 from ranef.learn.root import find_root
+from ranef.learn.saturation import saturated
 from ranef.learn.scaling import scale
 from ranef.learn.start import moment_start
 from ranef.learn.stochastic import Estimate, estimating, stochastic_deviance
@@ -51,6 +53,14 @@ def prepare(design: Design, method: Method, engine: Engine) -> Problem:
     """
     rows, layout, scaling = scale(design)
     cross = cross_products(rows, engine)
+    block = saturated(cross)
+    if block is not None:
+        spec = design.spec.groups[block]
+        raise FitError(
+            f"the levels of grouping factor {spec.name!r} (with the fixed effects) reproduce the response "
+            f"{design.spec.response_label} exactly: the residual variance is zero and the likelihood has no maximum. "
+            "Is the response constant within these levels? Then aggregate the data to one row a level"
+        )
     reml = method == "reml"
     log_scale = scaling.log_scale_reml if reml else scaling.log_scale_ml
     return Problem(design, Criterion(cross, layout, reml, engine, log_scale), scaling, layout, rows)

@@ -62,7 +62,7 @@ def scale(design: Design) -> tuple[Rows, Layout, Scaling]:
     n = len(design.y)
     root = None if design.weights is None else np.sqrt(design.weights)
     y = design.y if design.offset is None else design.y - design.offset
-    r = triangle(np.column_stack([design.x, y]), root)
+    r = triangle([design.x, y[:, None]], root)
     kept = independent(r[:, :-1])
     if len(kept) >= n:
         raise FitError(f"the fixed part has {len(kept):,} columns but there are only {n:,} rows; use fewer terms")
@@ -80,12 +80,13 @@ def scale(design: Design) -> tuple[Rows, Layout, Scaling]:
         )
     y_scale = float(np.sqrt(square / n))
     x_back = np.sqrt(n) * solve_triangular(rk[:p, :p], np.eye(p)) if p else np.zeros((0, 0))
-    x = orthonormalise(x, rk[:p, :p] / np.sqrt(n)) if p else x
+    if p and not np.allclose(rk[:p, :p], np.sqrt(n) * np.eye(p), rtol=1e-14, atol=1e-14 * np.sqrt(n)):
+        x = orthonormalise(x, rk[:p, :p] / np.sqrt(n))
     blocks, backs, structures = [], [], []
     for spec, group in zip(design.spec.groups, design.groups, strict=True):
         back = _whitening(spec, group.covariates, root)
         covariates = group.covariates if np.array_equal(back, np.eye(len(back))) else group.covariates @ back
-        blocks.append(Block(group.codes, len(group.levels), np.ascontiguousarray(covariates)))
+        blocks.append(Block(group.codes, len(group.levels), covariates))
         backs.append(back)
         structures.append(tuple(Structure(term.covariance, term.size) for term in spec.terms))
     log_y = 2 * np.log(y_scale)
@@ -108,7 +109,7 @@ def _whitening(spec: GroupSpec, covariates: FloatArray, root: FloatArray | None)
     if spec.intercept_only:
         return back
     n = len(covariates)
-    r = triangle(covariates, root) / np.sqrt(n if root is None else float(np.sum(root**2)))
+    r = triangle([covariates], root) / np.sqrt(n if root is None else float(np.sum(root**2)))
     lengths = np.linalg.norm(r, axis=0)
     for term in spec.terms:
         own = slice(term.start, term.start + term.size)

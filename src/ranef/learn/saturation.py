@@ -1,0 +1,45 @@
+"""Responses that fixed effects and the levels of one factor reproduce exactly: the likelihood has no maximum."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.solve.cross_products import CrossProducts, Kept, Stage
+
+FloatArray = npt.NDArray[np.float64]
+
+# of the response's sum of squares; below is rounding of the cross products
+EXACT = 1e-10
+
+
+def saturated(cross: CrossProducts) -> int | None:
+    """The first block whose levels, with the fixed effects, leave nothing of the response; None if there is none.
+
+    Each factor's coefficients are taken as free parameters: what its levels leave of fixed effects and response is a
+    sum over levels, from the cross products.
+    """
+    factors: tuple[Stage | Kept, ...] = (*cross.stages, *cross.kept)
+    for factor in sorted(factors, key=lambda f: f.block):
+        within = cross.dense - _explained(factor, len(cross.dense))
+        x, xy, yy = within[:-1, :-1], within[:-1, -1], float(within[-1, -1])
+        # fixed effects that are constant within the levels have nothing left to explain with
+        values, vectors = np.linalg.eigh(x) if len(x) else (np.zeros(0), np.zeros((0, 0)))
+        kept = values > EXACT * cross.rows
+        left = yy - float(np.sum((vectors[:, kept].T @ xy) ** 2 / values[kept]))
+        if left <= EXACT * cross.square:
+            return factor.block
+    return None
+
+
+def _explained(factor: Stage | Kept, dense: int) -> FloatArray:
+    """``sum_g R_g' H_g^+ R_g`` over the dense columns, which are the last of each level's columns."""
+    k = factor.size
+    wide = np.diff(factor.offsets)[:, None, None]
+    first = k * factor.offsets[:-1, None, None]
+    rows = factor.values[first + np.arange(k)[:, None] * wide + wide - dense + np.arange(dense)]
+    if k == 1:
+        half = rows[:, 0] / np.sqrt(np.maximum(factor.gram[:, 0], 1e-300))
+        return np.asarray(half.T @ half)
+    solved = np.linalg.pinv(factor.gram, hermitian=True, rcond=1e-12) @ rows
+    return np.asarray(np.einsum("gka,gkb->ab", rows, solved, optimize=True))
