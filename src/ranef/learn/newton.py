@@ -55,7 +55,8 @@ def corrected(before: Point, after: Point, correction: FloatArray, decrement: fl
     Average and observed information differ by the data's departure from the model; without the correction the search
     converges linearly, with it superlinearly. Far from the optimum the metric changes too much for it.
     """
-    if decrement > 1.0:
+    # nor is there anything to learn of a parameter without information
+    if decrement > 1.0 or np.min(np.diag(after.metric), initial=np.inf) < 1e-100:
         return np.zeros_like(correction)
     step = after.theta - before.theta
     lacking = after.gradient - before.gradient - (after.metric + correction) @ step
