@@ -41,6 +41,8 @@ class Evaluation:
     metric : float64 array, shape (parameters, parameters)
         Average information of the deviance in ``theta``, plus the positive part of what the curvature of
         ``Sigma(Lambda)`` adds; positive semi-definite.
+    information : float64 array, shape (parameters, parameters)
+        The average information alone.
     slopes : tuple of float64 arrays (k, k)
         Derivative of the deviance by each block's relative covariance.
     scores : tuple of float64 arrays (levels, k)
@@ -53,6 +55,7 @@ class Evaluation:
     deviance: float
     gradient: FloatArray
     metric: FloatArray
+    information: FloatArray
     slopes: tuple[FloatArray, ...]
     scores: tuple[FloatArray, ...]
     sigma2: float
@@ -130,7 +133,7 @@ def evaluate(criterion: Criterion, theta: FloatArray) -> Evaluation:
     gradient = chain_rule(layout, factors, slopes)
     expected = information(criterion, scores, tangents(layout, factors), sigma2, lambda right: solve(system, right))
     metric = curvature(layout, slopes) + expected
-    return Evaluation(theta, value, gradient, metric, slopes, scores, sigma2, system, inverse)
+    return Evaluation(theta, value, gradient, metric, expected, slopes, scores, sigma2, system, inverse)
 
 
 def chain_rule(layout: Layout, factors: Sequence[FloatArray], slopes: Sequence[FloatArray]) -> FloatArray:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ranef.learn.criterion import Criterion, Evaluation, evaluate, information, tangents
+from ranef.learn.criterion import Criterion, Evaluation, evaluate
 from ranef.learn.newton import Point
 from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
 
@@ -145,8 +145,7 @@ def _observed_hessian(criterion: Criterion, at: Evaluation) -> FloatArray:
 
 def _average_hessian(criterion: Criterion, at: Point) -> FloatArray:
     first = _quadratic_slopes(criterion, at, at.sigma2)
-    profiled = information(criterion, at.scores, tangents(criterion.layout, at.factors), at.sigma2, at.solve)
-    return _bordered(criterion, at, profiled + np.outer(first, first) / criterion.degrees)
+    return _bordered(criterion, at, at.information + np.outer(first, first) / criterion.degrees)
 
 
 def _slope(criterion: Criterion, at: Evaluation, sigma2: float) -> FloatArray:

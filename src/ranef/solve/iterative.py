@@ -31,7 +31,7 @@ from ranef.solve.elimination import (
 
 FloatArray = npt.NDArray[np.float64]
 
-TOLERANCE = 1e-8
+TOLERANCE = 1e-6
 MOST_ITERATIONS = 500
 
 
@@ -93,7 +93,11 @@ class Solved:
 
 
 def prepare_iterative(
-    cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine, start: FloatArray | None = None
+    cross: CrossProducts,
+    factors: Sequence[FloatArray],
+    engine: Engine,
+    start: FloatArray | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Iterative:
     """Eliminate the stages, make the preconditioner and eliminate the fixed effects.
 
@@ -127,7 +131,7 @@ def prepare_iterative(
     unit[r : r + p] = np.eye(p)
     image = _schur(draft, unit)
     crossed = raw_to_spherical(cross, factors, image)[:r]
-    pull, iterations, _ = conjugate_gradients(draft, crossed, start)
+    pull, iterations, _ = conjugate_gradients(draft, crossed, start, tolerance)
     precision = image[r : r + p] - crossed.T @ pull
     precision = (precision + precision.T) / 2
     if p and not np.linalg.eigvalsh(precision)[0] > 0:
@@ -215,18 +219,23 @@ def log_determinant(
     direction = z.copy()
     lengths: list[FloatArray] = []
     ratios: list[FloatArray] = []
+    steps = np.zeros(probes, np.int64)
     for _ in range(min(iterations, n)):
+        # a probe that has met its whole Krylov space is done before the others
+        going = norm > 1e-24 * first
+        steps += going
         image = _operator(system, direction)
-        length = norm / np.einsum("rs,rs->s", direction, image)
+        length = np.where(going, norm / np.maximum(np.einsum("rs,rs->s", direction, image), 1e-300), 1.0)
         residual = residual - length * image
         z = precondition(system, residual)
         before, norm = norm, np.einsum("rs,rs->s", residual, z)
         lengths.append(length)
-        ratios.append(norm / before)
+        ratios.append(np.where(going, norm / np.maximum(before, 1e-300), 0.0))
         if np.max(norm / first) < tolerance**2:
             break
         direction = z + ratios[-1] * direction
-    values = np.array([_quadrature(np.array(lengths)[:, s], np.array(ratios)[:, s]) for s in range(probes)]) * n
+    table = np.array(lengths), np.array(ratios)
+    values = n * np.array([_quadrature(table[0][: steps[s], s], table[1][: steps[s], s]) for s in range(probes)])
     error = float(np.std(values, ddof=1) / np.sqrt(probes)) if probes > 1 else float("nan")
     return system.logdet_blocks + float(values.mean()), error
 
@@ -285,6 +294,7 @@ def solve_iterative(
     fixed: bool | npt.NDArray[np.bool_] = True,
     noise: Coefficients | None = None,
     start: FloatArray | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Solved:
     """``Q r`` in raw coordinates: the joint system's, or where ``fixed`` is false that of ``C_b``.
 
@@ -298,6 +308,8 @@ def solve_iterative(
         has the system's inverse as its covariance.
     start : float64 array, shape (random, sides), optional
         ``Solved.spherical`` of a nearby system.
+    tolerance : float
+        Of the residuals over their right-hand sides, in the preconditioner's metric.
     """
     cross = system.cross
     r, p = cross.random, cross.fixed
@@ -305,7 +317,7 @@ def solve_iterative(
     spherical = raw_to_spherical(cross, system.factors, rest)
     if noise is not None:
         spherical[:r] += noise.rest[:r]
-    kept, iterations, residual = conjugate_gradients(system, spherical[:r], start)
+    kept, iterations, residual = conjugate_gradients(system, spherical[:r], start, tolerance)
     solution = np.zeros_like(rest)
     solution[:r] = kept
     if p and np.any(fixed):
