@@ -184,15 +184,52 @@ def test_errors_count_rows_in_the_whole_data(ratings, monkeypatch):
     assert (caught.value.row, caught.value.count) == (7, 2)
 
 
-def test_levels_are_matched_by_value_not_text():
+def test_levels_of_numbers_are_matched_by_value():
     table = data("sleepstudy")
     numbered = table.set_column(2, "Subject", table["Subject"].cast(pa.string()).cast(pa.int32()))
     model = fit("Reaction ~ Days + (1 | Subject)", numbered)
-    whole = at(model, numbered).fit
     wide = numbered.set_column(2, "Subject", numbered["Subject"].cast(pa.float64()))
-    np.testing.assert_array_equal(at(model, wide).fit, whole)
-    with pytest.raises(DataError, match="was integer when the model was fitted and is text now"):
-        at(model, table.set_column(2, "Subject", table["Subject"].cast(pa.string())))
+    np.testing.assert_array_equal(at(model, wide).fit, at(model, numbered).fit)
+
+
+def test_levels_of_text_and_whole_numbers_are_matched_by_label():
+    """Single columns, products and factors of the fixed part, whichever of the two was fitted."""
+    rng = np.random.default_rng(3)
+    number = pa.table(
+        {
+            "y": rng.normal(size=240),
+            "c": 1 + rng.integers(0, 3, 240),
+            "a": 8 + rng.integers(0, 5, 240),
+            "b": 98 + rng.integers(0, 4, 240),
+        }
+    )
+    names = ["c", "a", "b"]
+    text = number.cast(pa.schema([("y", pa.float64()), *((name, pa.string()) for name in names)]))
+    floats = number.cast(pa.schema([(name, pa.float64()) for name in number.column_names]))
+    formula = "y ~ factor(c) + (1 | a) + (1 | a:b)"
+    of_number, of_text = fit(formula, number), fit(formula, text)
+    for model, others in ((of_number, (text,)), (of_text, (number, floats))):
+        own = at(model, number if model is of_number else text, interval="prediction")
+        for other in others:
+            found = at(model, other, interval="prediction")
+            assert not found.unknown
+            np.testing.assert_array_equal(found.fit, own.fit)
+            np.testing.assert_array_equal(found.upper, own.upper)
+    # one new id makes a column of integers text: only that row is new
+    odd = text.set_column(2, "a", pa.array(["NEW", *text["a"].to_pylist()[1:]]))
+    found = at(of_number, odd)
+    assert {name: (one.rows, one.first, one.label) for name, one in found.unknown.items()} == {
+        "a": (1, 0, "NEW"),
+        "a:b": (1, 0, f"NEW:{text['b'][0]}"),
+    }
+    np.testing.assert_array_equal(found.fit[1:], at(of_number, number).fit[1:])
+    wrong = text.set_column(1, "c", pa.array([*text["c"].to_pylist()[:-1], "NEW"]))
+    with pytest.raises(LevelError, match="'NEW'"):
+        at(of_number, wrong)
+    with pytest.raises(LevelError, match="'9'"):
+        at(of_text, number.set_column(1, "c", pa.array([9] * 240)))
+    with pytest.raises(DataError, match="'a' was integer when the model was fitted and is boolean now"):
+        at(of_number, number.set_column(2, "a", pa.array([True] * 240)))
 
 
 def test_offset_and_dropped_columns():

@@ -203,6 +203,15 @@ def test_types_that_differ_between_files(tmp_path: Path) -> None:
         (pa.array([DAY(2024, 1, 1)]), pa.array([TIME(2024, 1, 1), TIME(2024, 1, 1, 5)]), [0, UNKNOWN]),
         (pa.array(["a"]), pa.array([None, None], pa.string()), [MISSING, MISSING]),
         (pa.array([], pa.string()), pa.array(["a"]), [UNKNOWN]),
+        # text and whole numbers, text and dates: by label
+        (pa.array([308, 12]), pa.array(["12", "NEW", None, "308", "012"]), [0, UNKNOWN, MISSING, 1, UNKNOWN]),
+        (pa.array(["12", "308"]), pa.array([308, 12, 7, None], pa.int16()), [1, 0, UNKNOWN, MISSING]),
+        (pa.array(["12", "NEW"]), pa.array([12.0, math.nan, 3.0]), [0, MISSING, UNKNOWN]),
+        (pa.array([12.0, 3.0]), pa.array(["12", "x"]).dictionary_encode(), [1, UNKNOWN]),
+        (pa.array(["12"]).dictionary_encode(), pa.array([2**64 - 1, 12], pa.uint64()), [UNKNOWN, 0]),
+        (pa.array(["2024-01-01", "NEW"]), pa.array([DAY(2024, 1, 1), DAY(2024, 1, 2)]), [0, UNKNOWN]),
+        (pa.array([TIME(2024, 1, 1), TIME(2024, 1, 1, 5)]), pa.array(["2024-01-01 05:00:00", "2024-01-01"]), [1, 0]),
+        (pa.array(["2024-01-01 00:00:00", "x"]), pa.array([TIME(2024, 1, 1)]), [0]),
     ],
 )
 def test_look_up(fitted: pa.Array, new: pa.Array, codes: list[int]) -> None:
@@ -217,13 +226,14 @@ def test_look_up(fitted: pa.Array, new: pa.Array, codes: list[int]) -> None:
     ("fitted", "new", "message"),
     [
         (
-            pa.array([12]),
-            pa.array(["12"]),
-            "'g' was integer when the model was fitted and is text now; convert it back",
+            pa.array([True]),
+            pa.array(["TRUE"]),
+            "'g' was boolean when the model was fitted and is text now; convert it back to boolean",
         ),
-        (pa.array(["12"]), pa.array([12]), "'g' was text when the model was fitted and is integer now"),
+        (pa.array(["12"]), pa.array([12, 1.5]), "'g' was text when the model was fitted and is floating-point now"),
+        (pa.array([12]), pa.array([DAY(2024, 1, 1)]), "'g' was integer when the model was fitted and is date now"),
         (pa.array([True]), pa.array([1.5]), "'g' was boolean when the model was fitted and is floating-point now"),
-        (pa.array([12]), pa.array(["12"]).dictionary_encode(), "was integer when the model was fitted and is text now"),
+        (pa.array([1.5]), pa.array(["1.5"]).dictionary_encode(), "was floating-point when .* fitted and is text now"),
         (
             pa.array([TIME(2024, 1, 1)], pa.timestamp("s", "UTC")),
             pa.array([TIME(2024, 1, 1)]),

@@ -29,6 +29,7 @@ from ranef.table import (
     labels_of,
     read_table,
 )
+from ranef.table.arrow import from_texts
 from ranef.table.encode import EncodedBatch, merge
 from ranef.table.kinds import common_type
 
@@ -219,7 +220,7 @@ def match(column: str, factor: Factor, levels: Levels) -> CodeArray:
     Raises
     ------
     DataError
-        The levels are of types that cannot be compared, such as text and numbers.
+        The levels are of types that cannot be compared, such as text and booleans.
     """
     # the codes UNKNOWN and MISSING index the lookup from its end
     return np.append(_lookup(column, factor.levels, levels), np.array([UNKNOWN, MISSING], np.int32))[factor.codes]
@@ -239,6 +240,8 @@ def _extended(column: str, factor: Factor, levels: Levels) -> Factor:
         lookup[new] = len(levels) + np.arange(np.count_nonzero(new), dtype=np.int32)
         added = factor.levels.values.take(from_numpy(np.flatnonzero(new)))
         dtype = common_type([values.type, added.type]) if len(levels) else added.type
+        if dtype is None:  # matched by label, see `merge`
+            dtype, values, added = pa.large_string(), from_texts(levels.labels), from_texts(labels_of(added))
         values = pa.concat_arrays([values.cast(dtype, safe=False), added.cast(dtype, safe=False)])
     codes = np.append(lookup, np.array([UNKNOWN, MISSING], np.int32))[factor.codes]
     return Factor(codes, Levels(values, levels.ordered, levels.declared))

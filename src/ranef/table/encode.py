@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ranef.errors import DataError
-from ranef.table.arrow import from_numpy, to_numpy
+from ranef.table.arrow import from_numpy, from_texts, to_numpy
 from ranef.table.kinds import common_type, describe, family, plain_type
+from ranef.table.levels import labels_of
 from ranef.table.source import level_order
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, Levels
 
@@ -100,9 +101,11 @@ def merge(name: str, batches: Sequence[EncodedBatch], levels: Levels | None = No
         The column, for messages.
     batches : sequence of EncodedBatch
     levels : Levels, optional
-        The levels of a fitted model; values not among them become UNKNOWN. Without, the levels are those of the data:
-        in declared order (further dictionaries append what they add), else sorted: numbers by value, text by code
-        point, FALSE before TRUE, dates by time.
+        The levels of a fitted model; values not among them become UNKNOWN. Values of one kind are matched by value;
+        text is matched with whole numbers and with dates by label, since one odd text among a CSV file's integers or
+        dates makes the whole column text. Without, the levels are those of the data: in declared order (further
+        dictionaries append what they add), else sorted: numbers by value, text by code point, FALSE before TRUE, dates
+        by time.
 
     Raises
     ------
@@ -191,11 +194,35 @@ def _look_up(name: str, values: pa.Array, levels: Levels) -> CodeArray:
     if len(values) == 0 or len(levels) == 0:
         return np.full(len(values), UNKNOWN, np.int32)
     common = common_type([values.type, levels.values.type])
-    if common is None:
+    if common is not None:
+        found = pc.index_in(values.cast(common, safe=False), value_set=levels.values.cast(common, safe=False))
+    elif _meet_as_text(values, levels.values):
+        found = pc.index_in(_texts(labels_of(values)), value_set=_texts(levels.labels))
+    else:
         raise DataError(
             f"column {name!r} was {describe(levels.values.type)} when the model was fitted and is "
             f"{describe(values.type)} now; convert it back to {describe(levels.values.type)}",
             column=name,
         )
-    found = pc.index_in(values.cast(common, safe=False), value_set=levels.values.cast(common, safe=False))
     return to_numpy(found, UNKNOWN)
+
+
+def _meet_as_text(values: pa.Array, others: pa.Array) -> bool:
+    """Whether one is text and the other whole numbers or dates."""
+    kinds = {family(values.type): values, family(others.type): others}
+    if "text" not in kinds:
+        return False
+    return "date" in kinds or ("number" in kinds and _are_whole(kinds["number"]))
+
+
+def _are_whole(numbers: pa.Array) -> bool:
+    if pa.types.is_floating(numbers.type):
+        held = to_numpy(numbers)
+        return bool(np.isfinite(held).all() and (held == np.floor(held)).all())
+    return bool(pa.types.is_integer(numbers.type))
+
+
+def _texts(labels: Sequence[str]) -> pa.Array:
+    """Labels to compare, times in one way of writing: ISO 8601 with a T, midnight as the day alone."""
+    texts = pc.replace_substring_regex(from_texts(labels), r"^(\d{4}-\d\d-\d\d) (\d\d:)", r"\1T\2")
+    return pc.replace_substring_regex(texts, r"^(\d{4}-\d\d-\d\d)T00:00(:00)?$", r"\1")

@@ -37,7 +37,7 @@ def read_table(
         Columns wanted as codes; a column may be wanted as both.
     levels : mapping of str to Levels, optional
         Levels of a fitted model by column. Values not among them become UNKNOWN; null and NaN become MISSING. Numbers
-        match whatever their width, and 1.0 matches 1; text never matches a number.
+        match whatever their width, and 1.0 matches 1; text matches whole numbers and dates by label (``"308"`` is 308).
 
     Returns
     -------
