@@ -99,7 +99,7 @@ def test_a_column_as_both() -> None:
 
 
 def test_unknown_columns() -> None:
-    with pytest.raises(OptionError, match="no column 'ratng' in the data; the nearest are 'rating'"):
+    with pytest.raises(OptionError, match="no column 'ratng' in the data; the nearest is 'rating'"):
         read_table(open_source({"rating": [1]}), numbers=["ratng"], factors=[])
     with pytest.raises(OptionError, match="no column 'zzz' in the data; they have 'rating'"):
         read_table(open_source({"rating": [1]}), numbers=[], factors=["zzz"])

@@ -265,7 +265,8 @@ def test_paths_that_are_wrong(tmp_path: Path) -> None:
     raises(OptionError, str(tmp_path / "*.csv"), "no file matches")
     raises(OptionError, "", "the path is empty")
     (tmp_path / "empty").mkdir()
-    raises(OptionError, tmp_path / "empty", "holds no .parquet file")
+    raises(OptionError, tmp_path / "empty", "holds no .parquet, .csv, .tsv, .arrow or .feather file")
+    raises(OptionError, "-", "standard input", "write the rows to a file")
     (tmp_path / "rows.xlsx").touch()
     raises(OptionError, tmp_path / "rows.xlsx", "extension", ".csv")
     raises(OptionError, [tmp_path / "ratings.parquet", tmp_path / "rows.xlsx"], "extension")
@@ -326,7 +327,7 @@ def test_unconvertible_pandas_column() -> None:
 
 
 def test_unknown_column() -> None:
-    with pytest.raises(OptionError, match=r"no column 'nme' in the data; the nearest are 'name'"):
+    with pytest.raises(OptionError, match=r"no column 'nme' in the data; the nearest are 'name', 'n'"):
         open_source(arrow()).batches(["nme"])
 
 
@@ -336,3 +337,56 @@ def test_import_is_light() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_folders(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "more/c.tsv", "model/levels/g.csv", "other/d.csv", "._b.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"x\n{ord(name[0])}\n")
+    (tmp_path / "other/manifest.json").touch()  # not a model by itself
+    for name in ("manifest.json", "arrays.safetensors"):
+        (tmp_path / "model" / name).touch()
+    table = read_table(open_source(tmp_path), numbers=["x"], factors=[])
+    assert table.numbers["x"].tolist() == [ord(name) for name in "abmo"]
+    raises(OptionError, tmp_path / "model", "is a saved model, not data")
+    pq.write_table(pa.table({"x": [1.0]}), tmp_path / "e.parquet")
+    raises(OptionError, tmp_path, "several formats", "a.csv and e.parquet", "*.csv'")
+
+
+@pytest.mark.parametrize(
+    ("content", "byte", "line"),
+    [
+        ("x,né\n1,a\n".encode("latin-1"), "e9", 1),
+        ("x,n\n1,a\n2,Müller\n".encode("latin-1"), "fc", 3),
+        (b"x,n\n" + b"1,a\n" * 4_500_000 + b"2,M\xfcller\n", "fc", 4_500_002),
+        ("x,n\n1,a\n".encode("utf-16"), "ff", 1),
+        (b"x,n\n1,\xc3", "c3", 2),
+    ],
+)
+def test_csv_that_is_not_utf8(content: bytes, byte: str, line: int, tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_bytes(content)
+    raises(DataError, tmp_path / "l.csv", f"l.csv is not UTF-8 (the first bad place is byte 0x{byte} in line {line})")
+    (tmp_path / "l.csv.gz").write_bytes(gzip.compress(content, 1))
+    raises(DataError, tmp_path / "l.csv.gz", "is not UTF-8", f"in line {line}): save it as UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("d.csv", "y;x\n1;2\n", "by semicolons (';'), not commas; save it with commas, or read it with pandas"),
+        ("d.csv", "y;x\n1,5;2,5\n", "by semicolons (';'), not commas"),
+        ("d.csv", "y\tx\n1\t2\n", "by tabs, not commas"),
+        ("d.tsv", "y,x\n1,2\n", "by commas, not tabs; name it .csv"),
+    ],
+)
+def test_csv_with_another_separator(name: str, content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    raises(DataError, tmp_path / name, said)
+
+
+def test_names_with_spaces(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("\ufeffy, x\n1,2\n", encoding="utf-8")
+    source = open_source(tmp_path / "d.csv")
+    assert list(source.columns) == ["y", " x"]
+    with pytest.raises(OptionError, match="no column 'x' in the data; there is ' x': spaces are part of a name"):
+        source.batches(["x"])

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ranef.errors import DataError
 from ranef.table.arrow import from_numpy, from_texts, to_numpy
-from ranef.table.kinds import common_type, describe, family, plain_type
+from ranef.table.kinds import common_type, describe, family, plain_type, remedy
 from ranef.table.levels import labels_of
 from ranef.table.source import level_order
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, Levels
@@ -62,8 +62,8 @@ def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> EncodedBatc
         return EncodedBatch(np.full(len(values), MISSING, np.int32), pa.nulls(0), False, False, field.type)
     if family(dtype) is None:
         raise DataError(
-            f"column {field.name!r} is {describe(dtype)}, which cannot be a factor; "
-            "a factor holds whole numbers, text, booleans, dates or categories",
+            f"column {field.name!r} is {describe(plain_type(dtype))}, which cannot be a factor: "
+            f"a factor holds whole numbers, text, booleans, dates or categories; {remedy(dtype)}",
             column=field.name,
             row=row,
         )

@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from ranef.errors import DataError, OptionError, nearest
-from ranef.table.source import BATCH_ROWS, STORAGE_ORDER, Source, check_names, kinds
-
-_CSV_BLOCK = 1 << 24
+from ranef.table.csv_files import csv_batches, csv_schema
+from ranef.table.source import BATCH_ROWS, Source, check_names, kinds
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class _Format:
 
 
 def open_files(paths: Sequence[str | os.PathLike[str]]) -> Source:
-    """A source from paths, globs and folders of Parquet files; all files must have the same columns."""
+    """A source from paths, globs and folders of files of one format; all files must have the same columns."""
     if len(paths) == 1 and _is_partitioned(Path(paths[0])):
         return _open_partitioned(Path(paths[0]))
     files = [(file, _format_of(file)) for path in paths for file in _expand(path)]
@@ -65,12 +63,11 @@ def _expand(path: str | os.PathLike[str]) -> list[Path]:
     text = os.path.expanduser(os.fspath(path))
     if not text:
         raise OptionError("data: the path is empty")
+    if text == "-":
+        raise OptionError("data: standard input ('-') cannot be read; write the rows to a file and pass its path")
     found = Path(text)
     if found.is_dir():
-        files = sorted(file for file in found.rglob("*.parquet") if file.is_file())
-        if not files:
-            raise OptionError(f"folder {text} holds no .parquet file; pass the files themselves or a glob")
-        return files
+        return _in_folder(found)
     if found.exists():
         return [found]
     if glob.has_magic(text):
@@ -85,11 +82,45 @@ def _expand(path: str | os.PathLike[str]) -> list[Path]:
     raise OptionError(f"no such file: {text}{hint}")
 
 
-def _format_of(file: Path) -> _Format:
-    name = file.name.lower().removesuffix(".gz")
+def _in_folder(folder: Path) -> list[Path]:
+    """The data files in a folder and below it, but not those of saved models; all of one format."""
+    if _is_model(folder):
+        raise OptionError(f"folder {folder} is a saved model, not data")
+    files: dict[str, list[Path]] = {}
+    for place, below, names in os.walk(folder):
+        below[:] = [name for name in below if not _is_model(Path(place, name))]
+        for name in names:
+            form = None if name.startswith(".") else _known_format(name)
+            if form is not None:
+                files.setdefault(form.name, []).append(Path(place, name))
+    if not files:
+        known = f"{', '.join(list(_FORMATS)[:-1])} or {list(_FORMATS)[-1]}"
+        raise OptionError(f"folder {folder} holds no {known} file; pass the files themselves or a glob")
+    if len(files) > 1:
+        one, other, *_ = (min(found) for found in files.values())
+        raise OptionError(
+            f"folder {folder} holds files of several formats, such as {one.name} and {other.name}; "
+            f"pass those of one, such as '{folder / '*'}{one.suffix}'"
+        )
+    return sorted(next(iter(files.values())))
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file() and (folder / "arrays.safetensors").is_file()
+
+
+def _known_format(name: str) -> _Format | None:
+    plain = name.lower().removesuffix(".gz")
     for extension, form in _FORMATS.items():
-        if name.endswith(extension) and (form.name == "CSV" or not file.name.lower().endswith(".gz")):
+        if plain.endswith(extension) and (form is _CSV or plain == name.lower()):
             return form
+    return None
+
+
+def _format_of(file: Path) -> _Format:
+    form = _known_format(file.name)
+    if form is not None:
+        return form
     raise OptionError(
         f"{file}: the extension does not tell a known format; "
         "known are .parquet, .csv, .tsv (these two also with .gz), .arrow and .feather"
@@ -157,38 +188,6 @@ def _parquet_batches(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
         yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=names)
 
 
-def _csv_options(file: Path) -> dict[str, Any]:
-    from pyarrow import csv
-
-    tabs = file.name.lower().removesuffix(".gz").endswith(".tsv")
-    return {
-        "read_options": csv.ReadOptions(block_size=_CSV_BLOCK),
-        "parse_options": csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True),
-    }
-
-
-def _csv_schema(file: Path) -> pa.Schema:
-    from pyarrow import csv
-
-    convert = csv.ConvertOptions(strings_can_be_null=True)
-    with csv.open_csv(file, convert_options=convert, **_csv_options(file)) as reader:
-        return reader.schema
-
-
-def _csv_batches(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Read whole, so that a column's type is that of all its rows; text is kept as its distinct values."""
-    from pyarrow import csv
-
-    convert = csv.ConvertOptions(
-        include_columns=names, strings_can_be_null=True, auto_dict_encode=True, auto_dict_max_cardinality=2**31 - 1
-    )
-    table = csv.read_csv(file, convert_options=convert, **_csv_options(file))
-    fields = [
-        field.with_metadata(STORAGE_ORDER) if pa.types.is_dictionary(field.type) else field for field in table.schema
-    ]
-    yield from pa.Table.from_arrays(table.columns, schema=pa.schema(fields)).to_batches(max_chunksize=BATCH_ROWS)
-
-
 def _csv_rows(file: Path) -> None:
     return None
 
@@ -210,6 +209,6 @@ def _arrow_batches(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 _PARQUET = _Format("Parquet", _parquet_schema, _parquet_rows, _parquet_batches)
-_CSV = _Format("CSV", _csv_schema, _csv_rows, _csv_batches)
+_CSV = _Format("CSV", csv_schema, _csv_rows, csv_batches)
 _ARROW = _Format("an Arrow file", _arrow_schema, _arrow_rows, _arrow_batches)
 _FORMATS = {".parquet": _PARQUET, ".csv": _CSV, ".tsv": _CSV, ".arrow": _ARROW, ".feather": _ARROW}

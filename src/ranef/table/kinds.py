@@ -58,7 +58,23 @@ def describe(dtype: pa.DataType) -> str:
         return "date-time" if dtype.tz is None else "date-time with a time zone"
     if pt.is_decimal(dtype):
         return "decimal"
-    return family(dtype) or str(dtype)
+    if pt.is_duration(dtype):
+        return "duration (timedelta)"
+    return "period" if _is_period(dtype) else family(dtype) or str(dtype)
+
+
+def remedy(dtype: pa.DataType) -> str:
+    """What to do with a column whose values are neither numbers nor levels, for messages."""
+    dtype = plain_type(dtype)
+    if pt.is_duration(dtype):
+        return "convert it to a number, such as its seconds (.dt.total_seconds())"
+    if _is_period(dtype):
+        return "convert it to dates (.dt.to_timestamp()) or to text (.astype(str))"
+    return "convert it to numbers or to text"
+
+
+def _is_period(dtype: pa.DataType) -> bool:
+    return str(dtype).startswith("extension<pandas.period")
 
 
 def common_type(types: Iterable[pa.DataType]) -> pa.DataType | None:

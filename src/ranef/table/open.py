@@ -16,7 +16,7 @@ from ranef.table.source import BATCH_ROWS, Source, check_names, kinds
 
 ACCEPTED = (
     "a data frame (pandas, polars or any other that narwhals knows), an Arrow table, stream or dataset, "
-    "a dict of columns, a path to a Parquet, CSV or Arrow file, a list of paths, a glob or a folder of Parquet files"
+    "a dict of columns, a path to a Parquet, CSV or Arrow file, a list of paths, a glob or a folder of such files"
 )
 
 
@@ -28,15 +28,17 @@ def open_source(data: Any) -> Source:
     data : object
         A data frame narwhals knows (eager or lazy), an Arrow table, record batch, reader or dataset, any object with
         ``__arrow_c_stream__``, a dict of arrays, lists or series, a path (``.parquet``, ``.csv``, ``.tsv``, these with
-        ``.gz``, ``.arrow``, ``.feather``), a list of paths, a glob, a folder of Parquet files, or a Source.
+        ``.gz``, ``.arrow``, ``.feather``), a list of paths, a glob, a folder, or a Source. A folder holds files of one
+        of these formats, in folders too; saved models in it are passed over. In CSV files (UTF-8) empty fields, NA,
+        N/A, NaN and null count as missing.
 
     Raises
     ------
     OptionError
         ``data`` is no table, or no such file exists.
     DataError
-        Columns are of unequal length, have the same name or more than one dimension, files differ in their columns or
-        cannot be read.
+        Columns are of unequal length, have the same name or more than one dimension; files differ in their columns,
+        cannot be read or are not UTF-8.
     """
     if isinstance(data, Source):
         return data

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from ranef.errors import DataError, counted
 from ranef.table.arrow import to_numpy
 from ranef.table.encode import EncodedBatch, encode_batch, merge
-from ranef.table.kinds import describe, is_text, plain_type
+from ranef.table.kinds import describe, is_text, plain_type, remedy
 from ranef.table.source import Source
 from ranef.table.table import FloatArray, Levels, Table
 
@@ -127,12 +127,12 @@ def _not_number(values: pa.Array, column: str, row: int) -> DataError:
     example = f" (row {row + first} holds {values[first]})" if valid.any() else ""
     dtype = plain_type(values.type)
     if pa.types.is_date(dtype) or pa.types.is_timestamp(dtype):
-        remedy = "convert it to a number such as the days since a date, or take it as a factor"
+        advice = "convert it to a number such as the days since a date, or take it as a factor"
     elif pa.types.is_dictionary(values.type):
-        remedy = "convert its values to numbers, or take it as a factor"
+        advice = "convert its values to numbers, or take it as a factor"
     else:
-        remedy = "convert it to numbers"
-    text = f"column {column!r} is {describe(values.type)}{example}, but a number is needed; {remedy}"
+        advice = remedy(dtype)
+    text = f"column {column!r} is {describe(values.type)}{example}, but a number is needed; {advice}"
     return DataError(text, column=column, row=row + first)
 
 

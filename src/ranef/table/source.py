@@ -53,12 +53,19 @@ class Source:
         names = list(columns)
         for name in names:
             if name not in self.columns:
-                close = nearest(name, self.columns)
-                hint = "the nearest are" if close else "they have"
-                listed = ", ".join(map(repr, close or list(self.columns)[:5]))
-                raise OptionError(f"no column {name!r} in the data; {hint} {listed}")
+                raise OptionError(f"no column {name!r} in the data; {_advice(name, self.columns)}")
         # a generator of its own, so that a wrong name raises here and not at the first row
         return (batch.select(names) for batch in self.read(names))
+
+
+def _advice(name: str, known: Iterable[str]) -> str:
+    spaced = next((one for one in known if one.strip() == name.strip()), None)
+    if spaced is not None:
+        return f"there is {spaced!r}: spaces are part of a name; rename the column"
+    close = nearest(name, known)
+    if close:
+        return f"the nearest {'is' if len(close) == 1 else 'are'} {', '.join(map(repr, close))}"
+    return f"they have {', '.join(map(repr, list(known)[:5]))}"
 
 
 def level_order(field: pa.Field) -> tuple[bool, bool]:
