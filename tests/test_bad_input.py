@@ -140,7 +140,7 @@ CASES: dict[str, Case] = {
     ),
     "text in arithmetic": (
         *("y ~ I(h + 1) + (1 | g)", table(), {}, DataError),
-        ("column 'h' holds categories but stands in h + 1 where a number is needed",),
+        ("column 'h' holds text or categories but stands in h + 1 where a number is needed",),
     ),
     "text weights": (MODEL, table(), {"weights": "h"}, DataError, ("column 'h'", "row 0 holds 'h0'")),
     "dates as numbers": (
@@ -218,7 +218,7 @@ CASES: dict[str, Case] = {
     "wrong method": (
         MODEL,
         table(),
-        {"method": "ML"},
+        {"method": "mle"},
         OptionError,
         ("method='ML'", "'reml' or 'ml'", "did you mean 'ml'"),
     ),

@@ -283,7 +283,8 @@ def test_progress_goes_to_stderr(data, progress, shown, capsys):
         ({"family": "poisson"}, "'gaussian'"),
         ({"link": "log"}, "'identity'"),
         ({"method": "laplace"}, "'reml' or 'ml'"),
-        ({"method": "REML"}, "did you mean 'reml'"),
+        ({"method": "rmel"}, "did you mean 'reml'"),
+        ({"seed": True}, "at least 0"),
         ({"solver": "quick"}, "'exact'"),
         ({"missing": "keep"}, "'drop'"),
         ({"tolerance": 0}, "1e-9"),
@@ -295,6 +296,98 @@ def test_progress_goes_to_stderr(data, progress, shown, capsys):
 def test_wrong_options_are_refused(options, message, data):
     with pytest.raises(ranef.OptionError, match=message):
         ranef.fit(FORMULA, data, **options)
+
+
+def test_words_may_be_in_any_case(data, fit):
+    same_bits(ranef.fit(FORMULA, data, family="Gaussian", link="Identity", method="REML", solver="Exact"), fit)
+    assert fit.confint("Wald").equals(fit.confint())
+    boot = ranef.fit("y ~ x + (1 | user)", data).confint("boot", replicates=4, parameters=["x", "sigma"])
+    assert boot["parameter"].to_pylist() == ["x", "sigma"]
+
+
+def test_some_parameters_have_intervals_of_their_own(fit):
+    everything = fit.confint().to_pylist()
+    assert fit.confint(parameters="x").to_pylist() == [row for row in everything if row["parameter"] == "x"]
+    with pytest.raises(ranef.OptionError, match=r"no parameter 'sd_x' or 'Sigma'; did you mean 'sd_x\|user'"):
+        fit.confint(parameters=["x", "sd_x", "Sigma"])
+
+
+@pytest.mark.parametrize(("progress", "lines"), [(True, 1), (False, 0), (None, 0)])
+def test_progress_of_intervals(progress, lines, data, capsys):
+    ranef.fit("y ~ x + (1 | user)", data).confint("profile", parameters="sigma", progress=progress)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == err.count("profiles: 1 of 1, ") == lines
+
+
+def test_warnings_point_at_the_caller(data, fit, tmp_path):
+    fit.save(tmp_path / "model")
+    new = data.slice(0, 5).set_column(0, "user", pa.array([999] * 5, pa.int32()))
+    for call in (
+        lambda: ranef.fit(FORMULA, data, max_iterations=1),
+        lambda: fit.update(max_iterations=1),
+        lambda: fit.update(tolerance=1e-300, max_iterations=1).refit(),
+        lambda: ranef.load(tmp_path / "model").refit(data, max_iterations=1, start=None),
+        lambda: fit.predict(new),
+    ):
+        with pytest.warns(ranef.RanefWarning) as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_rows_that_were_used(data, fit, tmp_path):
+    assert fit.kept.tolist() == [True] * len(data)
+    frame = data.to_pandas()
+    frame.loc[[3, 10], "x"] = np.nan
+    with pytest.warns(ranef.DroppedRowsWarning):
+        less = ranef.fit(FORMULA, frame)
+    assert np.flatnonzero(~less.kept).tolist() == [3, 10]
+    frame.loc[less.kept, "residual"] = less.residuals()
+    np.testing.assert_allclose(frame["residual"][less.kept], (frame["y"] - less.predict(data))[less.kept])
+    assert frame["residual"][[3, 10]].isna().all()
+    less.save(tmp_path / "model")
+    with pytest.raises(ranef.OptionError, match="loaded model"):
+        _ = ranef.load(tmp_path / "model").kept
+
+
+def test_columns_of_text_are_text_even_if_empty(data):
+    frame = ranef.fit("y ~ x + (1 | user)", pl.from_arrow(data)).varcorr()
+    assert frame.schema["var2"] == pl.String
+    assert frame["var2"].to_list() == [None, None]
+    assert ranef.fit("y ~ x + (1 | user)", arrays(data)).varcorr()["var2"].tolist() == [None, None]
+
+
+def test_a_grouping_factor_in_another_order(data):
+    fit = ranef.fit("y ~ x + (1 | f:item)", data)
+    for name in ("item:f", "f/item"):
+        with pytest.raises(ranef.OptionError, match=f"'{name}'; did you mean 'f:item'"):
+            fit.ranef(name)
+
+
+def test_intervals_of_weighted_rows(data, tmp_path):
+    fit = ranef.fit("y ~ x + (1 | user)", data, weights="w")
+    confidence, found = fit.predict(data, interval="confidence"), fit.predict(data, interval="prediction")
+    z = 1.959963984540054
+    spread = [(np.asarray(one["upr"]) - np.asarray(one["fit"])) / z for one in (confidence, found)]
+    np.testing.assert_allclose(spread[1] ** 2 - spread[0] ** 2, fit.sigma**2 / np.asarray(data["w"]))
+    fit.save(tmp_path / "model")
+    again = ranef.load(tmp_path / "model").predict(data.to_pandas(), interval="prediction")
+    np.testing.assert_array_equal(again["upr"], found["upr"])
+    without = fit.predict(data.drop_columns("w"), interval="prediction")
+    spread[1] = (np.asarray(without["upr"]) - np.asarray(without["fit"])) / z
+    np.testing.assert_allclose(spread[1] ** 2 - spread[0] ** 2, fit.sigma**2)
+    weights = np.asarray(data["w"]).copy()
+    weights[:2] = 0, np.nan
+    odd = data.set_column(data.column_names.index("w"), "w", pa.array(weights, from_pandas=True))
+    limits = fit.predict(odd, interval="prediction").slice(0, 2).to_pandas()
+    assert limits["lwr"][0] == -np.inf
+    assert limits[["lwr", "upr"]].iloc[1].isna().all()
+    assert limits["fit"].notna().all()
+    weights[7] = -1
+    odd = data.set_column(data.column_names.index("w"), "w", pa.array(weights, from_pandas=True))
+    with pytest.raises(ranef.DataError, match=r"'w' has 1 negative or infinite weight, the first in row 7 \(-1\)"):
+        fit.predict(odd, interval="prediction")
+    assert len(fit.predict(odd, interval="confidence")) == len(data)
 
 
 # Files

@@ -16,16 +16,16 @@ from ranef.table import open_source
 
 
 @cache
-def fitted(data: str, formula: str, method: str = "reml") -> tuple[Design, Model]:
+def fitted(data: str, formula: str, method: str = "reml", **options) -> tuple[Design, Model]:
     """A fit to one of the example tables."""
-    return fit_rows(ranef.data.load(data), formula, method)
+    return fit_rows(ranef.data.load(data), formula, method, **options)
 
 
-def fit_rows(rows, formula: str, method: str = "reml", weights=None) -> tuple[Design, Model]:
+def fit_rows(rows, formula: str, method: str = "reml", weights=None, **options) -> tuple[Design, Model]:
     """A fit to any table."""
     with engine(1) as pool:
         design = build_design(parse(formula), open_source(rows), weights=weights)
-        return design, fit_gaussian(design, method, pool)
+        return design, fit_gaussian(design, method, pool, **options)
 
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"

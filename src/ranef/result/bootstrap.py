@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,14 +15,23 @@ from ranef.errors import ConvergenceWarning, FitError
 from ranef.learn.assemble import natural
 from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, Method, prepare, theta_of
 from ranef.learn.minimise import minimise
+from ranef.result.options import check_whole
 from ranef.result.parameters import Parameter, values_of
-from ranef.result.simulate import check_whole, draws
+from ranef.result.progress import Count
+from ranef.result.simulate import draws
+from ranef.result.warn import warn
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def bootstrap(
-    model: Model, design: Design, wanted: Sequence[Parameter], replicates: int, seed: int, engine: Engine
+    model: Model,
+    design: Design,
+    wanted: Sequence[Parameter],
+    replicates: int,
+    seed: int,
+    engine: Engine,
+    report: Count | None = None,
 ) -> FloatArray:
     """Estimates from simulated responses, new random effects and residuals each time.
 
@@ -35,6 +43,8 @@ def bootstrap(
     wanted : sequence of Parameter
     replicates, seed : int
     engine : Engine
+    report : callable, optional
+        Gets how many refits are done, and of how many.
 
     Returns
     -------
@@ -59,11 +69,12 @@ def bootstrap(
             failed += 1
         else:
             out[i] = found
+        if report is not None:
+            report(i + 1, replicates)
     if failed:
-        warnings.warn(
+        warn(
             f"{failed:,} of {replicates:,} bootstrap refits did not converge; the intervals leave them out",
             ConvergenceWarning,
-            stacklevel=2,
         )
     return out
 
@@ -76,12 +87,13 @@ def bootstrap_limits(
     replicates: int,
     seed: int,
     engine: Engine,
+    report: Count | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Percentile limits: quantiles ``(1 -+ level) / 2`` of the `bootstrap` estimates, NaN ones left out.
 
     Davison and Hinkley (1997), Bootstrap methods and their application, section 5.3.
     """
-    estimates = bootstrap(model, design, wanted, replicates, seed, engine)
+    estimates = bootstrap(model, design, wanted, replicates, seed, engine, report)
     limits = np.full((2, len(wanted)), np.nan)
     for place, values in enumerate(estimates.T):
         usable = values[np.isfinite(values)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from ranef.result.criteria import aic, bic, loglik
 from ranef.result.tables import Columns
 from ranef.result.text import align, format_numbers, format_p
 from ranef.result.type3 import type3_table
+from ranef.result.warn import warn
 
 
 def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
@@ -61,11 +61,10 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     # less than this is how far apart two converged searches may end
     worse = [names[order[i]] for i in range(1, len(order)) if tested[i] and gained[i] < -1e-5]
     if worse:
-        warnings.warn(
+        warn(
             f"{', '.join(worse)}: a smaller likelihood than the model before although there are more parameters; they "
             "are not nested, or a search did not find its maximum",
             ConvergenceWarning,
-            stacklevel=2,
         )
     chisq = np.where(tested, gained.clip(0), np.nan)
     return {

@@ -9,33 +9,27 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ranef.artifact import load as load_model
 from ranef.artifact import save as save_model
 from ranef.artifact.model import Iteration, Model
 from ranef.design.build import Design, build_design
 from ranef.design.columns import Column
-from ranef.errors import DroppedRowsWarning, OptionError, UnknownLevelWarning
+from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
 from ranef.result import tables
 from ranef.result.criteria import aic, bic, loglik
-from ranef.result.residuals import check_rows, residuals
+from ranef.result.residuals import check_rows, fitted_values, residuals
 from ranef.result.simulate import simulate
 from ranef.result.summary import summary_text
+from ranef.result.text import Text
+from ranef.result.warn import warn_about_rows
 from ranef.score import predict as predict_rows
 from ranef.table import open_source, preferred_library, to_library
 
 FloatArray = npt.NDArray[np.float64]
 Ddf = Literal["satterthwaite"] | None
-
-
-class Text(str):
-    """Text that shows itself as it is, also where a notebook or prompt shows a value."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 class Fit:
@@ -57,12 +51,10 @@ class Fit:
         design: Design | None = None,
         data: Any = None,
         options: dict[str, Any] | None = None,
-        seconds: float | None = None,
     ):
         self.model = model
         self._formula, self._library = formula, library
         self._design, self._data, self._options = design, data, options or {}
-        self._seconds = model.info.seconds if seconds is None else seconds
 
     # What lme4 prints at the top
 
@@ -94,6 +86,20 @@ class Fit:
     def dropped_missing(self) -> dict[str, int]:
         """Rows without a value by column; a row may count for several."""
         return dict(self.model.info.dropped_missing)
+
+    @property
+    def kept(self) -> npt.NDArray[np.bool_]:
+        """Which rows of the data were used, shape (rows,): ``data[fit.kept]`` are the rows of `residuals`.
+
+        Raises
+        ------
+        OptionError
+            The model was loaded: it does not know the data.
+        """
+        if self._design is None:
+            raise OptionError("a loaded model does not know which rows its data had; predict(data) keeps their order")
+        kept = self._design.kept
+        return np.ones(self.nobs, np.bool_) if kept is None else kept.copy()
 
     @property
     def library(self) -> str:
@@ -154,7 +160,7 @@ class Fit:
     @property
     def seconds(self) -> float:
         """Wall-clock time of the call that made the fit, reading included."""
-        return self._seconds
+        return self.model.info.seconds
 
     @property
     def history(self) -> tuple[Iteration, ...]:
@@ -201,7 +207,9 @@ class Fit:
 
     def varcorr(self) -> Any:
         """Variances and covariances: grp, var1, var2, vcov, sdcor, se (of vcov), mcse; ``Residual`` last."""
-        return self._table(tables.varcorr_table(self.model))
+        table = tables.varcorr_table(self.model)
+        # text also where every value is missing
+        return self._table(table | {name: pa.array(table[name], pa.string()) for name in ("grp", "var1", "var2")})
 
     def vcov(self) -> Any:
         """Covariance matrix of the fixed effects: a column ``term``, then one column a fixed effect."""
@@ -210,12 +218,12 @@ class Fit:
     # Rows
 
     def fitted(self, data: Any = None) -> FloatArray:
-        """Fitted values of the rows used, shape (nobs,)."""
+        """Fitted values of the rows used, shape (nobs,); `kept` says which rows of the data these are."""
         design, values = self._fitted(data)
         return values if design.kept is None or len(values) == len(design.y) else values[design.kept]
 
     def residuals(self, type: Literal["response", "pearson", "scaled"] = "response", data: Any = None) -> FloatArray:
-        """Residuals of the rows used, shape (nobs,).
+        """Residuals of the rows used, shape (nobs,); `kept` says which rows of the data these are.
 
         Parameters
         ----------
@@ -261,7 +269,8 @@ class Fit:
         new_levels : {"population", "raise"}
             A level that was not seen in fitting counts as the average level, or is an error.
         interval : {"confidence", "prediction"}, optional
-            For the expected value, or for a new response. Given the covariance parameters.
+            For the expected value, or for a new response. Given the covariance parameters. A new response has the
+            variance ``sigma^2 / weight``: its weight is in the column that the fit's weights came from, or else 1.
         level : float
             Coverage of the interval.
         include, exclude : str or sequence of str, optional
@@ -292,7 +301,7 @@ class Fit:
             include=include,
             exclude=exclude,
         )
-        _warn(found.missing, len(found.fit), found.unknown)
+        warn_about_rows(found.missing, len(found.fit), found.unknown)
         if interval is None:
             return found.fit
         return to_library({"fit": found.fit, "lwr": found.lower, "upr": found.upper}, source.library)
@@ -309,15 +318,17 @@ class Fit:
         seed: int = 0,
         threads: int | None = None,
         data: Any = None,
+        parameters: str | Sequence[str] | None = None,
+        progress: bool | None = None,
     ) -> Any:
-        """Confidence intervals of all parameters: parameter, estimate, lower, upper.
+        """Confidence intervals: parameter, estimate, lower, upper.
 
         Parameters
         ----------
         method : {"wald", "profile", "bootstrap"}
             From standard errors (standard deviations on the log scale); by the likelihood ratio, re-maximising over
             the other parameters (maximum likelihood, whatever the fit's method); or percentiles of parametric
-            bootstrap replicates.
+            bootstrap replicates. ``"wald"`` gives NaN for a standard deviation that is estimated as zero.
         level : float
         ddf : {"satterthwaite", None}
             For the fixed effects of ``"wald"``.
@@ -325,11 +336,21 @@ class Fit:
             For ``"bootstrap"``.
         data : any data, optional
             The rows, for a model that was loaded and a method that needs them.
+        parameters : str or sequence of str, optional
+            Those wanted, by their names in the column ``parameter``; default: all. A profile of few takes less time.
+        progress : bool, optional
+            Report what is done on stderr. Default: on a terminal, when it takes more than a second.
+
+        Raises
+        ------
+        OptionError
+            A parameter is unknown, or another option is wrong.
         """
         # profiles and replicates bring an optimiser with them: not at every start of the command line
         from ranef.result.intervals import confint
 
-        design = None if method == "wald" else self._rows(data)
+        needs_rows = isinstance(method, str) and method.lower() in ("profile", "bootstrap", "boot")
+        design = self._rows(data) if needs_rows else None
         found = confint(
             self.model,
             method=method,
@@ -339,6 +360,8 @@ class Fit:
             replicates=replicates,
             seed=seed,
             threads=threads,
+            parameters=parameters,
+            progress=progress,
         )
         return self._table(found)
 
@@ -352,7 +375,7 @@ class Fit:
             Add the correlations of the fixed effects.
         """
         scaled = None if self._design is None else self.residuals("scaled")
-        return Text(summary_text(self.model, self._formula, ddf, correlation, scaled, self._seconds))
+        return Text(summary_text(self.model, self._formula, ddf, correlation, scaled))
 
     def __str__(self) -> str:
         return str(self.summary())
@@ -409,13 +432,12 @@ class Fit:
         return to_library(columns, self._library)
 
     def _group(self, group: str | None) -> str:
+        if group is not None:
+            return group
         names = [spec.name for spec in self.model.spec.groups]
-        if group is None and len(names) == 1:
+        if len(names) == 1:
             return names[0]
-        if group not in names:
-            asked = "say which grouping factor" if group is None else f"there is no grouping factor {group!r}"
-            raise OptionError(f"{asked}: the model has {', '.join(map(repr, names)) or 'none'}")
-        return group
+        raise OptionError(f"say which grouping factor: the model has {', '.join(map(repr, names)) or 'none'}")
 
     def _rows(self, data: Any) -> Design:
         if data is None:
@@ -436,10 +458,7 @@ class Fit:
         design = self._rows(data)
         if data is not None:
             return design, predict_rows(self.model, open_source(data)).fit
-        values = design.x[:, self.model.fixed_columns] @ self.model.beta
-        for group, learned in zip(design.groups, self.model.groups, strict=True):
-            values += np.einsum("nk,nk->n", group.covariates, learned.modes[group.codes])
-        return design, values if design.offset is None else values + design.offset
+        return design, fitted_values(self.model, design)
 
     def _again(self, data: Any) -> Any:
         if data is not None:
@@ -453,20 +472,6 @@ def same_response(one: Fit, other: Fit) -> bool:
     """Whether two fits are of the same response, value by value; true if one was loaded and does not hold it."""
     first, second = one._design, other._design
     return first is None or second is None or np.array_equal(first.y, second.y)
-
-
-def _warn(missing: int, rows: int, unknown: Any) -> None:
-    import warnings
-
-    if missing:
-        message = f"{missing:,} of {rows:,} rows have no prediction: a covariate or a grouping value is missing"
-        warnings.warn(message, DroppedRowsWarning, stacklevel=3)
-    for group, (count, row, example) in unknown.items():
-        message = (
-            f"{count:,} of {rows:,} rows have a level of {group!r} that was not seen in fitting (the first is "
-            f"{example!r} in row {row}); they get the prediction for an average level"
-        )
-        warnings.warn(message, UnknownLevelWarning, stacklevel=3)
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import Model
-from ranef.design.build import build_design
+from ranef.design.build import Missing, build_design
 from ranef.engine.threads import engine
-from ranef.errors import (
-    ConvergenceWarning,
-    DroppedColumnsWarning,
-    DroppedRowsWarning,
-    OptionError,
-    SingularFitWarning,
-    nearest,
-)
+from ranef.errors import OptionError
 from ranef.formula import parse
-from ranef.learn.gaussian import MOST_PROBES, Method, fit_gaussian
-from ranef.learn.minimise import Step
+from ranef.learn.gaussian import MOST_PROBES, Method, Solver, fit_gaussian
 from ranef.result.fit import Fit
+from ranef.result.options import check_whole, choice
+from ranef.result.progress import steps
+from ranef.result.warn import warn_about_fit
 from ranef.table import open_source
 
 FloatArray = npt.NDArray[np.float64]
@@ -125,18 +119,15 @@ def fit(
     """
     begun = time.perf_counter()
     chosen = _method(family, link, method)
-    _choice("solver", solver, SOLVERS)
-    _choice("missing", missing, MISSING)
+    solver = cast(Solver, choice("solver", solver, SOLVERS))
+    missing = cast(Missing, choice("missing", missing, MISSING))
     if probes != "auto" and not (isinstance(probes, int) and 2 <= probes <= MOST_PROBES):
         raise OptionError(f"probes={probes!r}: give a whole number from 2 to {MOST_PROBES}, or 'auto'")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise OptionError(f"seed={seed!r}: give a whole number of at least 0")
+    check_whole("seed", seed, 0)
     if tolerance is not None and not (isinstance(tolerance, int | float | np.floating) and 0 < tolerance < 1):
         raise OptionError(f"tolerance={tolerance!r}: give a number between 0 and 1, such as 1e-9")
-    if max_iterations is not None and (
-        isinstance(max_iterations, bool) or not isinstance(max_iterations, int | np.integer) or max_iterations < 1
-    ):
-        raise OptionError(f"max_iterations={max_iterations!r}: give a whole number of at least 1")
+    if max_iterations is not None:
+        check_whole("max_iterations", max_iterations, 1)
     if start is not None and not isinstance(start, Fit):
         raise OptionError(f"start={type(start).__name__}: give an earlier Fit")
     parsed = parse(formula)
@@ -153,15 +144,16 @@ def fit(
             start=None if start is None else relative_covariances(start.model),
             tolerance=tolerance,
             max_iterations=max_iterations,
-            report=_reporter(progress),
+            report=steps(progress),
         )
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
     options |= {"probes": probes, "seed": seed}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "progress": progress}
-    result = Fit(model, formula, source.library, design, data, options, time.perf_counter() - begun)
-    warn_about(model)
-    return result
+    # reading included
+    info = msgspec.structs.replace(model.info, seconds=time.perf_counter() - begun)
+    warn_about_fit(model)
+    return Fit(replace(model, info=info), formula, source.library, design, data, options)
 
 
 def relative_covariances(model: Model) -> dict[str, FloatArray]:
@@ -173,63 +165,9 @@ def relative_covariances(model: Model) -> dict[str, FloatArray]:
 
 
 def _method(family: str, link: str | None, method: str | None) -> Method:
-    _choice("family", family, tuple(METHODS))
+    family = choice("family", family, tuple(METHODS))
     if link is not None:
-        _choice("link", link, LINKS[family])
+        choice("link", link, LINKS[family])
     if method is None:
         return cast(Method, METHODS[family][0])
-    return cast(Method, _choice("method", method, METHODS[family], f" for family={family!r}"))
-
-
-def _choice(option: str, value: Any, known: tuple[str, ...], where: str = "") -> str:
-    if isinstance(value, str) and value in known:
-        return value
-    close = nearest(value, known, 1) if isinstance(value, str) else []
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    raise OptionError(f"{option}={value!r} is not known{where}: use {' or '.join(map(repr, known))}{guess}")
-
-
-def warn_about(model: Model) -> None:
-    """The warnings that a fit deserves, each of its own class."""
-    info = model.info
-    if info.dropped:
-        reasons = [f"{count:,} without {name}" for name, count in info.dropped_missing.items()]
-        reasons += [f"{info.dropped_zero_weight:,} of weight zero"] if info.dropped_zero_weight else []
-        message = f"{info.dropped:,} of {info.dropped + info.nobs:,} rows were dropped: {', '.join(reasons)}"
-        warnings.warn(message, DroppedRowsWarning, stacklevel=3)
-    if info.aliased:
-        message = (
-            f"the fixed part is rank-deficient: left out {', '.join(info.aliased)}, which the columns before determine"
-        )
-        warnings.warn(message, DroppedColumnsWarning, stacklevel=3)
-    if not info.converged:
-        message = (
-            f"not converged after {info.iterations} evaluations: the largest entry of the gradient is "
-            f"{info.gradient:.2g} standard errors. Raise max_iterations, start from a simpler fit (start=), or drop a "
-            "random effect"
-        )
-        warnings.warn(message, ConvergenceWarning, stacklevel=3)
-    if info.singular:
-        message = (
-            "boundary (singular) fit: a variance is estimated as zero or a correlation as one; the random effects may "
-            "be more than the data can tell apart"
-        )
-        warnings.warn(message, SingularFitWarning, stacklevel=3)
-
-
-def _reporter(progress: bool | None) -> Callable[[Step, float, Mapping[str, FloatArray]], None] | None:
-    if progress is False or (progress is None and not sys.stderr.isatty()):
-        return None
-
-    def report(step: Step, sigma2: float, covariances: Mapping[str, FloatArray]) -> None:
-        if progress is None and step.seconds < 1:
-            return
-        sds = ", ".join(f"{name} {np.sqrt(np.diag(c)).round(4).tolist()}" for name, c in covariances.items())
-        note = "" if step.accepted else "  (refused)"
-        line = (
-            f"step {step.iteration}: deviance {step.deviance:.4f}, to gain {step.decrement:.2g}, {step.seconds:.1f} s"
-        )
-        sys.stderr.write(f"{line}; sd {sds}, residual {sigma2**0.5:.4f}{note}{os.linesep}")
-        sys.stderr.flush()
-
-    return report
+    return cast(Method, choice("method", method, METHODS[family], f" for family={family!r}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,17 @@ from ranef.engine.threads import engine
 from ranef.errors import OptionError, nearest
 from ranef.prior import Layout, Structure, factor_of
 from ranef.result.bootstrap import bootstrap_limits
+from ranef.result.options import choice
 from ranef.result.parameters import Parameter, estimates_of, parameters_of
 from ranef.result.profile import profile_limits
+from ranef.result.progress import counter
 from ranef.result.satterthwaite import Ddf, fixed_df, t_quantile
 from ranef.result.tables import Columns
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["wald", "profile", "bootstrap"]
+
+METHODS = ("wald", "profile", "bootstrap")
 
 
 def confint(
@@ -34,7 +38,8 @@ def confint(
     replicates: int = 500,
     seed: int = 0,
     threads: int | None = None,
-    parameters: Sequence[str] | None = None,
+    parameters: str | Sequence[str] | None = None,
+    progress: bool | None = None,
 ) -> Columns:
     """Confidence intervals.
 
@@ -55,14 +60,18 @@ def confint(
         Of ``"bootstrap"``.
     threads : int, optional
         Default: all cores.
-    parameters : sequence of str, optional
+    parameters : str or sequence of str, optional
         The names of those wanted; default: all.
+    progress : bool, optional
+        Report what is done of a profile or bootstrap on stderr. Default: on a terminal, when it takes more than a
+        second.
 
     Returns
     -------
     dict
         ``parameter`` (lme4's names: ``sd_x|g``, ``cor_x.z|g``, ``sigma``, fixed effects), ``estimate`` (of the fit),
-        ``lower``, ``upper``. NaN where the method gives no limit: at the boundary for ``"wald"``, or after a warning.
+        ``lower``, ``upper``. NaN where the method gives no limit: for ``"wald"`` where a standard deviation is
+        estimated as zero or a correlation as one, else after a warning.
 
     Raises
     ------
@@ -74,8 +83,7 @@ def confint(
     ConvergenceWarning
         Limits that could not be found, or refits that failed.
     """
-    if method not in ("wald", "profile", "bootstrap"):
-        raise OptionError(f"method={method!r} is not known: use 'wald', 'profile' or 'bootstrap'")
+    method = cast(Method, choice("method", method, METHODS, also={"boot": "bootstrap"}))
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
     wanted = _wanted(model, parameters)
@@ -86,9 +94,11 @@ def confint(
             raise OptionError(f"method={method!r} needs the rows of the fit: pass data=")
         with engine(threads) as pool:
             if method == "profile":
-                lower, upper = profile_limits(model, design, wanted, level, pool)
+                report = counter("profiles", progress)
+                lower, upper = profile_limits(model, design, wanted, level, pool, report)
             else:
-                lower, upper = bootstrap_limits(model, design, wanted, level, replicates, seed, pool)
+                report = counter("bootstrap refits", progress)
+                lower, upper = bootstrap_limits(model, design, wanted, level, replicates, seed, pool, report)
     return {
         "parameter": [one.name for one in wanted],
         "estimate": estimates_of(model, wanted),
@@ -97,17 +107,18 @@ def confint(
     }
 
 
-def _wanted(model: Model, names: Sequence[str] | None) -> tuple[Parameter, ...]:
+def _wanted(model: Model, names: str | Sequence[str] | None) -> tuple[Parameter, ...]:
     known = {one.name: one for one in parameters_of(model)}
     if names is None:
         return tuple(known.values())
     if isinstance(names, str):
         names = [names]
-    for name in names:
-        if name not in known:
-            close = nearest(str(name), known, 1)
-            guess = f"; did you mean {close[0]!r}?" if close else ""
-            raise OptionError(f"there is no parameter {name!r}{guess or '.'} The fit has {', '.join(known)}")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        close = nearest(str(unknown[0]), known, 1)
+        guess = f"; did you mean {close[0]!r}?" if close else "."
+        listed = " or ".join(map(repr, unknown))
+        raise OptionError(f"there is no parameter {listed}{guess} The fit has {', '.join(known)}")
     return tuple(known[name] for name in names)
 
 

@@ -9,7 +9,6 @@ section 5.1. As there, the profile is that of maximum likelihood also for a mode
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +25,9 @@ from ranef.learn.assemble import Problem, natural
 from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, prepare, theta_of
 from ranef.learn.minimise import Minimum, minimise
 from ranef.result.parameters import Parameter, values_of
+from ranef.result.progress import Count
 from ranef.result.surface import path_of
+from ranef.result.warn import warn
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,7 +50,12 @@ class _Fit:
 
 
 def profile_limits(
-    model: Model, design: Design, wanted: Sequence[Parameter], level: float, engine: Engine
+    model: Model,
+    design: Design,
+    wanted: Sequence[Parameter],
+    level: float,
+    engine: Engine,
+    report: Count | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Where the profiled ML deviance exceeds its minimum by the ``level`` quantile of chi-squared(1).
 
@@ -61,6 +67,8 @@ def profile_limits(
     wanted : sequence of Parameter
     level : float
     engine : Engine
+    report : callable, optional
+        Gets how many parameters are done, and of how many.
 
     Returns
     -------
@@ -89,11 +97,12 @@ def profile_limits(
             limits[:, place] = _limits(model, design, one, fitted, place, quantile, engine)
         except FitError as error:
             failed.append(f"{one.name} ({error})")
+        if report is not None:
+            report(place + 1, len(wanted))
     if failed:
-        warnings.warn(
+        warn(
             f"no profile limits for {'; '.join(failed)}. Try method='bootstrap', or a simpler model",
             ConvergenceWarning,
-            stacklevel=2,
         )
     return limits[0], limits[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -23,16 +24,23 @@ def fixed_values(model: Model, design: Design) -> FloatArray:
 
 def random_values(model: Model, design: Design) -> FloatArray:
     """Conditional modes' part of every row, shape (rows,)."""
-    check_rows(model, design)
     values = np.zeros(len(design.y))
-    for learned, group in zip(model.groups, design.groups, strict=True):
-        values += np.einsum("nk,nk->n", group.covariates, learned.modes[group.codes])
+    for effect in _effects(model, design):
+        values += effect
     return values
 
 
 def fitted_values(model: Model, design: Design) -> FloatArray:
-    """Offset, fixed part and conditional modes of every row of the fit, shape (rows,)."""
-    return fixed_values(model, design) + random_values(model, design)
+    """Offset, fixed part and conditional modes of every row, shape (rows,); the same bits as their prediction."""
+    values = fixed_values(model, design)
+    for effect in _effects(model, design):
+        values += effect
+    return values
+
+
+def _effects(model: Model, design: Design) -> Iterator[FloatArray]:
+    for learned, group in zip(model.groups, design.groups, strict=True):
+        yield np.einsum("nk,nk->n", group.covariates, learned.modes[group.codes])
 
 
 def residuals(
@@ -63,7 +71,10 @@ def residuals(
     """
     if kind not in ("response", "pearson", "scaled"):
         raise OptionError(f"residuals are 'response', 'pearson' or 'scaled', not {kind!r}")
-    values = design.y - (fitted_values(model, design) if fitted is None else fitted)
+    if fitted is None:
+        check_rows(model, design)
+        fitted = fitted_values(model, design)
+    values = design.y - fitted
     if kind == "response":
         return values
     if design.weights is not None:

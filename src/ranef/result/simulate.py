@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from ranef.artifact.model import Model
 from ranef.design.build import Design
-from ranef.errors import OptionError
 from ranef.prior import factor_of
-from ranef.result.residuals import fixed_values, random_values
+from ranef.result.options import check_whole
+from ranef.result.residuals import check_rows, fixed_values, random_values
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,6 +54,7 @@ def draws(model: Model, design: Design, count: int, seed: int = 0, conditional: 
     check_whole("seed", seed, 0)
     mean = fixed_values(model, design)
     if conditional:
+        check_rows(model, design)
         mean = mean + random_values(model, design)
     noise = np.full(len(mean), model.info.sigma)
     if design.weights is not None:
@@ -67,14 +68,3 @@ def draws(model: Model, design: Design, count: int, seed: int = 0, conditional: 
                 effects = random.standard_normal((len(group.levels), len(root))) @ root.T
                 values += np.einsum("nk,nk->n", group.covariates, effects[group.codes])
         yield values
-
-
-def check_whole(name: str, value: object, least: int) -> None:
-    """Refuse an option that is not a whole number of at least ``least``.
-
-    Raises
-    ------
-    OptionError
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise OptionError(f"{name}={value!r}: give a whole number of at least {least}")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ranef.artifact.model import Model, VarianceRow
 from ranef.design.matrix import INTERCEPT
+from ranef.errors import counted
 from ranef.result.criteria import aic, bic, icc, loglik, r2
 from ranef.result.satterthwaite import Ddf
 from ranef.result.tables import fixef_table
@@ -25,7 +26,6 @@ def summary_text(
     ddf: Ddf = "satterthwaite",
     correlation: bool = False,
     residuals: FloatArray | None = None,
-    seconds: float | None = None,
 ) -> str:
     """The fit in the shape of lme4's summary, with explained variance and how the search went.
 
@@ -40,8 +40,6 @@ def summary_text(
         Add the correlations of the fixed effects.
     residuals : float64 array, shape (rows,), optional
         Scaled residuals, for their quantiles.
-    seconds : float, optional
-        Wall-clock time to report; default: that of the search.
 
     Returns
     -------
@@ -60,7 +58,7 @@ def summary_text(
         [*_random_effects(model), *_counts(model)],
         _fixed_effects(model, ddf),
         _correlations(model) if correlation and len(model.beta) > 1 else [],
-        [*_explained(model), *_search(model, model.info.seconds if seconds is None else seconds)],
+        [*_explained(model), *_search(model)],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
@@ -68,8 +66,13 @@ def summary_text(
 def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
     info = model.info
     how = "REML" if info.method == "reml" else "maximum likelihood"
-    tests = "; t-tests use Satterthwaite's method" if ddf and len(model.beta) else ""
-    lines = [f"Linear mixed model fit by {how} ['{info.solver}']{tests}"]
+    probes = f" ({info.probes} probes)" if info.probes else ""
+    lines = [f"Linear mixed model fit by {how}, {info.solver} solver{probes}"]
+    if ddf and len(model.beta):
+        basis = " (average information)" if info.information == "average" else ""
+        tests = f"t-tests use Satterthwaite's method{basis}"
+        together = f"{lines[0]}; {tests}"
+        lines = [together] if len(together) <= WIDTH else [*lines, tests]
     lines += textwrap.wrap(f"Formula: {' '.join(formula.split())}", WIDTH, subsequent_indent=" " * 9)
     if model.spec.weights is not None:
         lines.append(f"Weights: {model.spec.weights}")
@@ -78,11 +81,14 @@ def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
 
 def _criteria(model: Model) -> list[str]:
     info = model.info
+    error = info.deviance_error / 2
+    noise = [f"Monte-Carlo error of the log-likelihood: {error:.2g}; varcorr() has those of the variances"]
+    noise = noise if info.solver == "stochastic" else []
     if info.method == "reml":
-        return [f"REML criterion at convergence: {info.deviance:.1f}"]
+        return [f"REML criterion at convergence: {info.deviance:.1f}", *noise]
     values = [aic(model), bic(model), loglik(model), info.deviance]
     cells = [[f"{value:.1f}"] for value in values] + [[str(info.nobs - info.df)]]
-    return align(["AIC", "BIC", "logLik", "deviance", "df.resid"], cells, left=0)
+    return align(["AIC", "BIC", "logLik", "deviance", "df.resid"], cells, left=0) + noise
 
 
 def _residual_quantiles(residuals: FloatArray) -> list[str]:
@@ -117,7 +123,7 @@ def _correlation_cells(model: Model, variances: list[VarianceRow]) -> list[list[
     known = {(row.grp, row.var1, row.var2): row.sdcor for row in model.varcorr if row.var2 is not None}
     out = []
     for row in variances:
-        pairs = [(row.grp, other.var1, row.var1) for other in variances]
+        pairs = [(row.grp, other.var1, row.var1) for other in variances if other.grp == row.grp]
         own = [known[pair] for pair in pairs if pair in known]
         out.append(["NaN" if np.isnan(value) else f"{value:.2f}" for value in own])
     return out
@@ -173,13 +179,13 @@ def _explained(model: Model) -> list[str]:
     return [f"R2: {marginal:.3f} marginal, {conditional:.3f} conditional; ICC: {icc(model):.3f}"]
 
 
-def _search(model: Model, seconds: float) -> list[str]:
+def _search(model: Model) -> list[str]:
     info = model.info
+    seconds = info.seconds
     state = "Converged" if info.converged else "NOT converged"
     took = f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2g}"
-    lines = [
-        f"{state} after {info.iterations} evaluations in {took} s; largest gradient {info.gradient:.1g} standard errors"
-    ]
+    after = counted(info.iterations, "evaluation")
+    lines = [f"{state} after {after} in {took} s; largest gradient {info.gradient:.1g} standard errors"]
     if info.singular:
         lines.append("boundary (singular) fit: a variance is estimated as zero or a correlation as one")
     return lines

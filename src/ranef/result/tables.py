@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -148,8 +149,13 @@ def find_group(model: Model, group: str) -> tuple[GroupSpec, GroupModel]:
     for spec, learned in zip(model.spec.groups, model.groups, strict=True):
         if spec.name == group:
             return spec, learned
-    known = ", ".join(repr(spec.name) for spec in model.spec.groups) or "no random terms"
-    raise OptionError(f"there is no grouping factor {group!r}; the model has {known}")
+    known = [spec.name for spec in model.spec.groups]
+    # a/b and a:b are the levels of b:a
+    parts = sorted(re.split("[:/]", group)) if isinstance(group, str) else []
+    same = [spec.name for spec in model.spec.groups if sorted(spec.columns) == parts]
+    guess = f"; did you mean {same[0]!r}?" if same else ""
+    listed = ", ".join(map(repr, known)) or "no random terms"
+    raise OptionError(f"there is no grouping factor {group!r}{guess or ';'} the model has {listed}")
 
 
 def distinct(names: Sequence[str]) -> list[str]:

@@ -10,6 +10,15 @@ import numpy.typing as npt
 SMALLEST_P = 2.2e-16
 
 
+class Text(str):
+    """Text that shows itself as it is, also where a notebook or prompt shows a value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def format_numbers(values: Sequence[float] | npt.NDArray[np.float64], digits: int = 4) -> list[str]:
     """A column of numbers with the decimals that the most demanding one needs to show ``digits`` significant digits.
 

@@ -68,7 +68,9 @@ def predict(
     interval : {"confidence", "prediction"}, optional
         ``"confidence"``: for the row's expected response given its levels, with the uncertainty of fixed effects and
         modes at the estimated covariances; the effects of a new level count as zero. ``"prediction"``: for a new
-        response of weight 1, which adds the residual variance, and for new levels the variance between levels.
+        response, which adds the residual variance, and for new levels the variance between levels. The residual
+        variance is ``sigma^2 / weight``, with the weight in the column that the fit's weights came from; 1 if the fit
+        had none, or the data lack the column. A row of weight 0 has infinite limits, one without a weight none.
     level : float
         Probability that the interval holds, between 0 and 1.
     include, exclude : str or collection of str, optional
@@ -95,7 +97,7 @@ def predict(
     """
     _check_options(model, new_levels, interval, level)
     selection = select(model.spec, include, exclude)
-    rows = read_rows(model, source, selection)
+    rows = read_rows(model, source, selection, weights=interval == "prediction")
     if new_levels == "raise":
         _refuse(rows.unknown)
     fit = np.empty(rows.table.rows)
@@ -106,7 +108,9 @@ def predict(
         if interval and model.posterior is not None:
             variance = coefficient_variance(model.posterior, batch)
             if interval == "prediction":
-                variance += model.info.sigma**2 + prior_variance(model.groups, batch)
+                variance += prior_variance(model.groups, batch)
+                with np.errstate(divide="ignore"):
+                    variance += model.info.sigma**2 / (1.0 if rows.weights is None else rows.weights[here])
             sd[here] = np.sqrt(variance)
     half = _normal_quantile((1 + level) / 2) * sd if interval else sd
     return Prediction(

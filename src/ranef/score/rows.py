@@ -14,7 +14,7 @@ from ranef.artifact.model import FloatArray, Model
 from ranef.design.columns import Column, Operation, evaluate, leaves
 from ranef.design.matrix import Value, model_matrix
 from ranef.design.spec import DesignSpec
-from ranef.errors import DataError
+from ranef.errors import DataError, counted
 from ranef.score.select import Selection
 from ranef.table import (
     MISSING,
@@ -57,11 +57,14 @@ class Rows:
         MISSING or UNKNOWN.
     unknown : mapping of str to Unknown
         By name of the grouping factor; those with unknown levels only.
+    weights : float64 array, shape (rows,), or None
+        None where they were not asked for, or the data have no such column.
     """
 
     table: Table
     codes: Mapping[int, CodeArray]
     unknown: Mapping[str, Unknown]
+    weights: FloatArray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +107,7 @@ class Batch:
     groups: tuple[GroupBatch, ...]
 
 
-def read_rows(model: Model, source: Source, selection: Selection) -> Rows:
+def read_rows(model: Model, source: Source, selection: Selection, weights: bool = False) -> Rows:
     """Read the columns that the selected parts need, and no other.
 
     Parameters
@@ -112,17 +115,21 @@ def read_rows(model: Model, source: Source, selection: Selection) -> Rows:
     model : Model
     source : Source
     selection : Selection
+    weights : bool
+        Read the column of the fit's weights too, if there is one.
 
     Raises
     ------
     OptionError
         A column is not in the data.
     DataError
-        A column has another type than in the fit.
+        A column has another type than in the fit, or a weight is negative or infinite.
     """
     numbers, covariates = _covariate_columns(model.spec, selection)
     active = [g for g, terms in enumerate(selection.terms) if terms]
     grouping = {name for g in active for name in model.spec.groups[g].columns}
+    weight = model.spec.weights if weights and model.spec.weights in source.columns else None
+    numbers += [weight] if weight and weight not in numbers else []
     raw = read_table(source, numbers=numbers, factors=sorted(covariates | grouping))
     codes, unknown = {}, {}
     for g in active:
@@ -138,7 +145,23 @@ def read_rows(model: Model, source: Source, selection: Selection) -> Rows:
             row = int(np.argmax(new))
             unknown[spec.name] = Unknown(count, row, _label([raw.factors[name] for name in spec.columns], row))
     factors = {name: _extended(name, raw.factors[name], model.column_levels[name]) for name in sorted(covariates)}
-    return Rows(Table(raw.rows, raw.numbers, factors), codes, unknown)
+    given = None if weight is None else _weights(weight, raw.numbers[weight])
+    return Rows(Table(raw.rows, raw.numbers, factors), codes, unknown, given)
+
+
+def _weights(column: str, values: FloatArray) -> FloatArray:
+    bad = (values < 0) | np.isinf(values)
+    if bad.any():
+        row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
+        raise DataError(
+            f"column {column!r} has {counted(count, 'negative or infinite weight')}, the first in row {row} "
+            f"({values[row]:g}), and the variance of a new response is sigma^2 / weight: correct them, or leave the "
+            "column out for weight 1",
+            column=column,
+            row=row,
+            count=count,
+        )
+    return values
 
 
 def batches(

@@ -1,0 +1,67 @@
+"""Warnings of fits and predictions; they point at the caller's line, however many of our own functions lie between."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+
+from ranef.artifact.model import Model
+from ranef.errors import (
+    ConvergenceWarning,
+    DroppedColumnsWarning,
+    DroppedRowsWarning,
+    SingularFitWarning,
+    UnknownLevelWarning,
+    counted,
+)
+from ranef.score.rows import Unknown
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the nearest line outside of ranef: `Fit.update` calls `fit`, and its caller is meant."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "ranef":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def warn_about_fit(model: Model) -> None:
+    """The warnings that a fit deserves, each of its own class."""
+    info = model.info
+    if info.dropped:
+        reasons = [f"{count:,} without {name}" for name, count in info.dropped_missing.items()]
+        reasons += [f"{info.dropped_zero_weight:,} of weight zero"] if info.dropped_zero_weight else []
+        message = f"{info.dropped:,} of {info.dropped + info.nobs:,} rows were dropped: {', '.join(reasons)}"
+        warn(message, DroppedRowsWarning)
+    if info.aliased:
+        message = (
+            f"the fixed part is rank-deficient: left out {', '.join(info.aliased)}, which the columns before determine"
+        )
+        warn(message, DroppedColumnsWarning)
+    if not info.converged:
+        message = (
+            f"not converged after {counted(info.iterations, 'evaluation')}: the largest entry of the gradient is "
+            f"{info.gradient:.2g} standard errors. Raise max_iterations, start from a simpler fit (start=), or drop a "
+            "random effect"
+        )
+        warn(message, ConvergenceWarning)
+    if info.singular:
+        message = (
+            "boundary (singular) fit: a variance is estimated as zero or a correlation as one; the random effects may "
+            "be more than the data can tell apart"
+        )
+        warn(message, SingularFitWarning)
+
+
+def warn_about_rows(missing: int, rows: int, unknown: Mapping[str, Unknown]) -> None:
+    """What a prediction of ``rows`` rows could not do; see `ranef.score.Prediction`."""
+    if missing:
+        message = f"{missing:,} of {rows:,} rows have no prediction: a covariate or a grouping value is missing"
+        warn(message, DroppedRowsWarning)
+    for group, (count, row, example) in unknown.items():
+        message = (
+            f"{count:,} of {rows:,} rows have a level of {group!r} that was not seen in fitting (the first is "
+            f"{example!r} in row {row}); they get the prediction for an average level"
+        )
+        warn(message, UnknownLevelWarning)
