@@ -54,14 +54,14 @@ def report(problems: Sequence[Problem], results: Sequence[Result], versions: Map
 def _machine(versions: Mapping[str, str | None]) -> Iterator[str]:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     yield f"- Date: {datetime.date.today().isoformat()}"
-    yield f"- Machine: {_processor()}, {os.cpu_count()} cores, {pages * size / 2**30:.0f} GiB, {platform.system()}"
+    yield f"- Machine: {processor()}, {os.cpu_count()} cores, {pages * size / 2**30:.0f} GiB, {platform.system()}"
     yield f"- Python {platform.python_version()}"
     for name, version in versions.items():
         yield f"- {name}: {version or 'not installed here'}"
     yield ""
 
 
-def _processor() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.machine()

@@ -32,7 +32,7 @@ Method = Literal["reml", "ml"]
 Solver = Literal["auto", "exact", "stochastic"]
 
 TOLERANCE = 1e-9
-STOCHASTIC_TOLERANCE = 1e-6
+STOCHASTIC_TOLERANCE = 1e-5
 MAX_ITERATIONS = 200
 FIRST_PROBES = 8
 MOST_PROBES = 64
@@ -97,7 +97,7 @@ def fit_gaussian(
         Starting covariance of each grouping factor over the residual variance; factors that are not named start from
         the method of moments.
     tolerance : float, optional
-        The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-6.
+        The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-5.
     max_iterations : int, optional
         Evaluations; default 200.
     report : callable, optional

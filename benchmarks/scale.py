@@ -1,0 +1,117 @@
+"""ranef alone at the size of a recommender: from a Parquet file to the printed summary, each fit in its own process.
+
+    python -m benchmarks.scale [--out benchmarks/SCALE.md] [--only NAME ...]
+
+Rows are simulated with known truth into a temporary folder; the report tells how far the estimates are from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from benchmarks.child import peak_mib
+from benchmarks.report import processor
+from ranef import data
+
+CROSSED = {"sd": {"user": 0.45, "item": 0.6}, "residual_sd": 0.87}
+CASES: dict[str, dict[str, Any]] = {
+    "crossed-1m": {"rows": 1_000_000, "groups": {"user": 6_500, "item": 2_360}, **CROSSED},
+    "crossed-5m": {"rows": 5_000_000, "groups": {"user": 32_500, "item": 11_800}, **CROSSED},
+    "crossed-25m": {"rows": 25_000_000, "groups": {"user": 162_541, "item": 59_047}, **CROSSED},
+    "slope-10m": {
+        "rows": 10_000_000,
+        "groups": {"user": 100_000, "item": 20_000},
+        "sd": {"user": 0.5, "item": 0.6},
+        "slopes": {"user": 0.3},
+        "correlation": {"user": 0.3},
+        "fixed": {"(Intercept)": 1.0, "x": 0.5},
+    },
+    "three-5m": {
+        "rows": 5_000_000,
+        "groups": {"a": 100_000, "b": 20_000, "c": 5_000},
+        "sd": {"a": 0.5, "b": 0.6, "c": 0.4},
+    },
+    "nested-3m": {
+        "rows": 3_000_000,
+        "groups": {"c": 100_000, "b": 10_000, "a": 1_000},
+        "nested": {"c": "b", "b": "a"},
+        "sd": {"a": 0.5, "b": 0.6, "c": 0.4},
+    },
+}
+
+
+def main() -> None:
+    """Simulate, fit and report every case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("SCALE.md"))
+    parser.add_argument("--only", nargs="*", default=list(CASES))
+    parser.add_argument("--fit", nargs=2, metavar=("FORMULA", "PATH"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.fit:
+        _fit(*options.fit)
+        return
+    lines = [
+        "# ranef at scale",
+        "",
+        f"{date.today()}, {processor()}. One process a fit: reading Parquet, encoding, fitting, printing; kernels",
+        "compiled. Rows are simulated with known truth.",
+        "",
+        "`off` is the largest |estimate - truth| / SE over the covariance parameters, `mcse` the largest Monte-Carlo",
+        "error over SE. Made by `python -m benchmarks.scale`.",
+        "",
+        "| case | formula | levels | solver | steps | seconds | peak MiB | off | mcse | log-likelihood error |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in options.only:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rows.parquet"
+            simulated = data.simulate(**CASES[name], seed=1, path=path)
+            command = [sys.executable, "-m", "benchmarks.scale", "--fit", simulated.formula, str(path)]
+            found = json.loads(
+                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+            )
+            lines.append(_row(name, simulated, found))
+            print(lines[-1], flush=True)
+    options.out.write_text("\n".join(lines) + "\n")
+
+
+def _fit(formula: str, path: str) -> None:
+    begun = time.perf_counter()
+    import ranef
+    from ranef.result.document import document
+
+    fit = ranef.fit(formula, path)
+    text = str(fit)
+    seconds = time.perf_counter() - begun
+    print(text)
+    print(json.dumps({**document(fit), "wall": seconds, "peak": peak_mib()}))
+
+
+def _row(name: str, simulated: data.Simulated, found: dict[str, Any]) -> str:
+    truth = simulated.truth
+    off, noise = 0.0, 0.0
+    for row in found["varcorr"]:
+        if row["grp"] == "Residual":
+            value = truth.sigma**2
+        else:
+            names = ["(Intercept)", "x"]
+            a, b = names.index(row["var1"]), names.index(row["var2"] or row["var1"])
+            value = truth.covariance[row["grp"].split(":")[0]][a, b]
+        off = max(off, abs(row["vcov"] - value) / row["se"])
+        noise = max(noise, row["mcse"] / row["se"])
+    levels = ", ".join(f"{group} {count:,}" for group, count in found["groups"].items())
+    cells = [name, f"`{found['formula']}`", levels, found["solver"], found["iterations"], f"{found['wall']:.1f}"]
+    cells += [f"{found['peak']:.0f}", f"{off:.1f}", f"{noise:.3f}", f"{found['loglik_mcse']:.2f}"]
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
