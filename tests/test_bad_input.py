@@ -157,7 +157,7 @@ CASES: dict[str, Case] = {
     "mixed types": ("y ~ s + (1 | g)", table(s=[1, "a"] * 20), {}, DataError, ("column 's' mixes types", "one type")),
     "mixed types in pandas": (
         *("y ~ s + (1 | g)", pd.DataFrame(table(s=[1, "a"] * 20)), {}, DataError),
-        ("column 's' holds", "a mixture"),
+        ("column 's' mixes types", "convert it to one type"),
     ),
     "matrix in a column": (MODEL, table(x=np.zeros((ROWS, 2))), {}, DataError, ("column 'x' has shape (40, 2)",)),
     "duplicate names": (MODEL, twice_x(), {}, DataError, ("2 columns of the data are named 'x'", "rename or drop")),
@@ -220,7 +220,7 @@ CASES: dict[str, Case] = {
         table(),
         {"method": "mle"},
         OptionError,
-        ("method='ML'", "'reml' or 'ml'", "did you mean 'ml'"),
+        ("method='mle'", "'reml' or 'ml'", "did you mean 'ml'"),
     ),
     "wrong family": (
         MODEL,
@@ -380,10 +380,10 @@ PREDICTIONS = {
     "infinite covariate": (new(x=[0.0, np.inf]), {}, DataError, ("column 'x' is infinite in row 1",)),
     "text for a number": (new(x=["0", "one"]), {}, DataError, ("column 'x' is text", "row 1 holds 'one'")),
     "numbers for text": (
-        new(g=[1, 2]),
+        new(g=[1.5, 2]),
         {},
         DataError,
-        ("column 'g' was text when the model was fitted", "integer now"),
+        ("column 'g' was text when the model was fitted", "floating-point now"),
     ),
     "no table": (3, {}, OptionError, ("3 is not a table",)),
     "wrong interval": (new(), {"interval": "confidnce"}, OptionError, ("interval", "'confidence'", "'confidnce'")),
