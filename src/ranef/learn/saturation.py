@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ranef.solve.cross_products import CrossProducts, Kept, Stage
+from ranef.solve.cross_products import CrossProducts, FactorProducts
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -19,8 +19,7 @@ def saturated(cross: CrossProducts) -> int | None:
     Each factor's coefficients are taken as free parameters: what its levels leave of fixed effects and response is a
     sum over levels, from the cross products.
     """
-    factors: tuple[Stage | Kept, ...] = (*cross.stages, *cross.kept)
-    for factor in sorted(factors, key=lambda f: f.block):
+    for factor in sorted(cross.factors, key=lambda f: f.block):
         within = cross.dense - _explained(factor, len(cross.dense))
         x, xy, yy = within[:-1, :-1], within[:-1, -1], float(within[-1, -1])
         # fixed effects that are constant within the levels have nothing left to explain with
@@ -32,7 +31,7 @@ def saturated(cross: CrossProducts) -> int | None:
     return None
 
 
-def _explained(factor: Stage | Kept, dense: int) -> FloatArray:
+def _explained(factor: FactorProducts, dense: int) -> FloatArray:
     """``sum_g R_g' H_g^+ R_g`` over the dense columns, which are the last of each level's columns."""
     k = factor.size
     wide = np.diff(factor.offsets)[:, None, None]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.prior import Layout
-from ranef.solve.cross_products import CrossProducts, Kept, Stage
+from ranef.solve.cross_products import CrossProducts
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,8 +22,7 @@ def moment_start(cross: CrossProducts, layout: Layout) -> FloatArray:
     total = cross.square
     mean_square = total / max(cross.rows, 1)
     variances: list[FloatArray] = [np.empty(0)] * len(cross.sizes)
-    factors: tuple[Stage | Kept, ...] = (*cross.stages, *cross.kept)
-    for factor in factors:
+    for factor in cross.factors:
         k = factor.size
         wide = np.diff(factor.offsets)[:, None]
         # the response is the last column of each of the level's k rows

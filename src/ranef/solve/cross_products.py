@@ -89,38 +89,32 @@ class Ancestor:
     size: int
 
 
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """Raw cross products of one eliminated factor, its levels in the order of elimination.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FactorProducts:
+    """Raw cross products of one factor with itself and with the rest's later columns.
 
     Attributes
     ----------
     block : int
         Which of the model's blocks.
-    old : int64 array, shape (levels,)
-        The block's own code of each level here.
     gram : float64 array, shape (levels, k, k)
         Z'WZ of each level.
     offsets : int64 array, shape (levels + 1,); columns : int32 array; values : float64 array
         The rest's columns that meet each level and the products with them; see `ranef.kernel.cross`.
-    up : float64 array, shape (levels, k, coefficients of the ancestors)
-    ancestors : tuple of Ancestor
     partitions : tuple of (first, last)
-        Ranges of levels; those of a later stage hold whole families of the earlier ones.
+        Ranges of levels of about equal numbers of rows.
     """
 
     block: int
-    old: IntArray
     gram: FloatArray
     offsets: IntArray
     columns: CodeArray
     values: FloatArray
-    up: FloatArray
-    ancestors: tuple[Ancestor, ...]
     partitions: tuple[Range, ...]
 
     @property
     def size(self) -> int:
+        """Coefficients of a level."""
         return int(self.gram.shape[1])
 
     @property
@@ -134,41 +128,35 @@ class Stage:
         return [(self.partitions[cut[0]][0], self.partitions[cut[-1]][1]) for cut in cuts]
 
 
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """Raw cross products of one factor that is not eliminated.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Stage(FactorProducts):
+    """An eliminated factor, its levels in the order of elimination; its partitions hold whole families of levels.
 
     Attributes
     ----------
-    block : int
-    start : int
-        Its first column in the rest: level by level, coefficient by coefficient.
-    gram, offsets, columns, values
-        As in `Stage`; the columns are those of later kept factors, the fixed effects and the response.
-    partitions : tuple of (first, last)
+    old : int64 array, shape (levels,)
+        The block's own code of each level here.
+    up : float64 array, shape (levels, k, coefficients of the ancestors)
+        Products with the ancestors' coefficients.
+    ancestors : tuple of Ancestor
     """
 
-    block: int
+    old: IntArray
+    up: FloatArray
+    ancestors: tuple[Ancestor, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kept(FactorProducts):
+    """A factor that is not eliminated; its columns are those of later kept factors and the dense ones.
+
+    Attributes
+    ----------
+    start : int
+        Its first column in the rest: level by level, coefficient by coefficient.
+    """
+
     start: int
-    gram: FloatArray
-    offsets: IntArray
-    columns: CodeArray
-    values: FloatArray
-    partitions: tuple[Range, ...]
-
-    @property
-    def size(self) -> int:
-        return int(self.gram.shape[1])
-
-    @property
-    def levels(self) -> int:
-        return int(self.gram.shape[0])
-
-    @property
-    def lanes(self) -> list[Range]:
-        """Runs of partitions that share one buffer where a pass adds into the rest's columns."""
-        cuts = np.array_split(np.arange(len(self.partitions)), min(MOST_LANES, len(self.partitions)))
-        return [(self.partitions[cut[0]][0], self.partitions[cut[-1]][1]) for cut in cuts]
 
     @property
     def place(self) -> slice:
@@ -205,6 +193,11 @@ class CrossProducts:
     log_weights: float
     sizes: tuple[int, ...]
     levels: tuple[int, ...]
+
+    @property
+    def factors(self) -> tuple[FactorProducts, ...]:
+        """All factors: the eliminated ones, then the others."""
+        return (*self.stages, *self.kept)
 
     @property
     def fixed(self) -> int:
