@@ -171,7 +171,7 @@ def test_a_numeric_expression_reads_booleans_as_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a", "column 'a' holds categories but stands where a number is needed"),
+        ("a", "column 'a' holds text or categories but stands where a number is needed"),
         ("log(a)", r"stands in log\(a\) where"),
         ("d", "column 'd' holds dates"),
         ("s", "column 's' holds neither numbers"),

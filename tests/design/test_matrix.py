@@ -155,7 +155,7 @@ def test_unknown_level() -> None:
 def test_unknown_code_without_its_text() -> None:
     levels = Levels(pa.array(["u", "v", "w"]))
     table = Table(3, {}, {"a": Factor(np.array([0, MISSING, UNKNOWN], dtype=np.int32), levels)})
-    with pytest.raises(LevelError, match="column 'a' has a level in row 2 that was not there") as caught:
+    with pytest.raises(LevelError, match="column 'a' has an unknown level in row 2; it was not there") as caught:
         model_matrix(spec_of("~ a", SMALL), table)
     assert caught.value.row == 2
 
@@ -168,8 +168,8 @@ def test_unknown_code_without_its_text() -> None:
         ("~ x > 100", r"x > 100 has only the level 'FALSE'.*drop x > 100 from"),
         ("~ d", r"column 'd' holds dates.*days since.*factor\(d\)"),
         ("~ scale(d)", r"column 'd' holds dates but stands in scale\(d\) where a number is needed"),
-        ("~ log(a)", r"column 'a' holds categories but stands in log\(a\) where a number is needed"),
-        ("~ I(x + a)", r"column 'a' holds categories but stands in x \+ a "),
+        ("~ log(a)", r"column 'a' holds text or categories but stands in log\(a\) where a number is needed"),
+        ("~ I(x + a)", r"column 'a' holds text or categories but stands in x \+ a "),
         ('~ I(a == "uu")', r"column 'a' has no level 'uu'; did you mean 'u'\?"),
         ('~ C(a, treatment("q"))', r"there is no level 'q' in the rows used"),
         ("~ xx", r"no column 'xx'; did you mean x\?"),

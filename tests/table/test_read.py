@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from ranef.errors import DataError, OptionError
-from ranef.table import Gap, Table, check_finite, complete_rows, open_source, read_table
+from ranef.table import Gap, Table, check_finite, complete_rows, open_source, read_table, unusable
 
 
 def numbers(data: Any, column: str = "x") -> np.ndarray[Any, Any]:
@@ -81,6 +81,33 @@ def test_what_is_no_number(values: Any, message: str, row: int | None) -> None:
     with pytest.raises(DataError, match=message) as caught:
         numbers({"x": values})
     assert (caught.value.column, caught.value.row) == ("x", row)
+
+
+def test_periods_and_durations_have_their_own_advice() -> None:
+    frame = pd.DataFrame({"p": pd.period_range("2024", periods=2), "t": pd.to_timedelta([1, 2]), "x": [1, 2]})
+    source = open_source(frame)
+    said = {name: str(unusable(source, name)) for name in frame.columns}
+    assert "'p' holds neither numbers, text, booleans nor dates (its type is period);" in said["p"]
+    assert "convert it to dates (.dt.to_timestamp()) or to text (.astype(str))" in said["p"]
+    assert "'t' holds neither numbers, text, booleans nor dates (its type is timedelta);" in said["t"]
+    assert "such as its seconds (.dt.total_seconds())" in said["t"]
+    assert said["x"] == "None"
+    with pytest.raises(DataError, match=r"'t' is timedelta .* but a number is needed; .* its seconds"):
+        numbers(frame, "t")
+    with pytest.raises(DataError, match=r"'t' is timedelta"):
+        numbers(pl.from_pandas(frame[["t"]]), "t")
+
+
+def test_what_counts_as_missing_in_a_file(tmp_path: Path) -> None:
+    texts = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
+    (tmp_path / "x.csv").write_text("\n".join(["x,g", "1,a", *(f"{text},{text}" for text in texts)]))
+    table = read_table(open_source(tmp_path / "x.csv"), numbers=["x"], factors=["g"])
+    np.testing.assert_array_equal(table.numbers["x"], [1, *[np.nan] * len(texts)])
+    assert table.factors["g"].codes.tolist() == [0, *[-1] * len(texts)]
+    for text in (".", "-", "$5"):
+        (tmp_path / "x.csv").write_text(f"x\n1\n{text}\n")
+        with pytest.raises(DataError, match=r"is text: row 1 holds .*\(missing in CSV files are empty fields, NA, N/A"):
+            numbers(tmp_path / "x.csv")
 
 
 def test_the_offending_text_is_found_in_a_later_batch(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ranef.errors import DataError, FormulaError, OptionError, counted, nearest
 from ranef.formula import check_columns, label
 from ranef.formula.nodes import Expression, Formula, Name, RandomTerm
 from ranef.table import (
+    MISSING_IN_CSV,
     ColumnKind,
     Combination,
     Factor,
@@ -30,6 +31,7 @@ from ranef.table import (
     interaction,
     read_table,
     text_example,
+    unusable,
     used,
 )
 
@@ -231,13 +233,17 @@ def build_design(
 
 
 def _with_example(error: DataError, source: Source) -> DataError:
-    """The error about a column of text with the value that makes it text."""
-    if error.column is None or source.columns.get(error.column) != "category":
+    """The error about a column with the value that makes it text, or with its own type."""
+    kind = None if error.column is None else source.columns.get(error.column)
+    if error.column is None or kind not in ("category", "other"):
         return error
+    if kind == "other":
+        return unusable(source, error.column) or error
     found = text_example(source, error.column)
     if found is None:
         return error
-    return DataError(f"{error} (row {found[0]} holds {found[1]!r})", column=error.column, row=found[0])
+    example = f"row {found[0]} holds {found[1]!r}; {MISSING_IN_CSV}"
+    return DataError(f"{error} ({example})", column=error.column, row=found[0])
 
 
 def _recounted(error: DataError, rows: npt.NDArray[np.intp]) -> DataError:

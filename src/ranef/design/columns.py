@@ -277,10 +277,11 @@ def evaluate_codes(coded: Coded, table: Table) -> CodeArray:
     unknown = np.flatnonzero(codes == UNKNOWN)
     if len(unknown):
         code = factor.codes[unknown[0]]
-        level = f"level {labels[code]!r}" if code >= 0 else "a level"
+        level = f"level {labels[code]!r}" if code >= 0 else "an unknown level"
         raise LevelError(
-            f"column {coded.column!r} has {level} in {_where(unknown)} that was not there in fitting; a fixed effect "
-            f"cannot be guessed: fit again with these rows, or leave them out. Known levels: {_some(coded.levels)}",
+            f"column {coded.column!r} has {level} in {_where(unknown)}; it was not there in fitting, and a fixed "
+            "effect cannot be guessed: fit again with such rows, or leave them out. "
+            f"Known levels: {_some(coded.levels)}",
             column=coded.column,
             row=int(unknown[0]),
             count=len(unknown),

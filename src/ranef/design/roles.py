@@ -82,7 +82,7 @@ def require_number(name: str, kinds: Mapping[str, ColumnKind], place: Expression
         raise _unusable(name)
     if kind in ("category", "date"):
         holds, remedy = (
-            ("categories", f"use it as a term of its own, compare it with a text ({name} == ...)")
+            ("text or categories", f"use it as a term of its own, compare it with a text ({name} == ...)")
             if kind == "category"
             else ("dates", "add a column with the number you mean (such as days since a start)")
         )

@@ -71,15 +71,22 @@ def check_columns(formula: Formula, known: Collection[str]) -> None:
 
 
 def _advice(name: str, known: Collection[str]) -> Iterator[str]:
+    spaced = next((one for one in known if one.strip() == name.strip()), None)
     close = nearest(name, known)
-    if close:
+    if spaced is not None:
+        yield f"There is '{spaced}': spaces are part of a name; rename the column."
+    elif close:
         yield f"Did you mean {' or '.join(f'`{one}`' for one in close)}?"
     if not known:
         yield "There are none."
     elif len(known) <= _FEW:
-        yield f"The columns are {', '.join(known)}."
+        yield f"The columns are {', '.join(map(_shown, known))}."
     elif not close:
-        yield f"There are {len(known):,} columns, such as {', '.join(list(known)[:_FEW])}."
+        yield f"There are {len(known):,} columns, such as {', '.join(map(_shown, list(known)[:_FEW]))}."
+
+
+def _shown(name: str) -> str:
+    return name if name == name.strip() else repr(name)
 
 
 def _expressions(formula: Formula) -> Iterator[Expression]:

@@ -6,15 +6,16 @@ from ranef.table.files import preferred_library
 from ranef.table.interaction import Combination, encode_combination, interaction
 from ranef.table.kinds import ColumnKind
 from ranef.table.levels import labels_of, used
-from ranef.table.missing import Gap, complete_rows
+from ranef.table.missing import MISSING_IN_CSV, Gap, complete_rows
 from ranef.table.open import open_source
 from ranef.table.output import csv_table, to_library, write_table
-from ranef.table.read import check_finite, read_table, text_example
+from ranef.table.read import check_finite, read_table, text_example, unusable
 from ranef.table.source import Source
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, FloatArray, Levels, Table
 
 __all__ = [
     "MISSING",
+    "MISSING_IN_CSV",
     "UNKNOWN",
     "CodeArray",
     "ColumnKind",
@@ -39,6 +40,7 @@ __all__ = [
     "text_example",
     "to_library",
     "to_numpy",
+    "unusable",
     "used",
     "write_table",
 ]

@@ -62,8 +62,8 @@ def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> EncodedBatc
         return EncodedBatch(np.full(len(values), MISSING, np.int32), pa.nulls(0), False, False, field.type)
     if family(dtype) is None:
         raise DataError(
-            f"column {field.name!r} is {describe(plain_type(dtype))}, which cannot be a factor: "
-            f"a factor holds whole numbers, text, booleans, dates or categories; {remedy(dtype)}",
+            f"column {field.name!r} holds neither numbers, text, booleans nor dates (its type is "
+            f"{describe(plain_type(dtype))}); {remedy(dtype)}",
             column=field.name,
             row=row,
         )

@@ -59,7 +59,7 @@ def describe(dtype: pa.DataType) -> str:
     if pt.is_decimal(dtype):
         return "decimal"
     if pt.is_duration(dtype):
-        return "duration (timedelta)"
+        return "timedelta"
     return "period" if _is_period(dtype) else family(dtype) or str(dtype)
 
 

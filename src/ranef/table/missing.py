@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from ranef.table.table import MISSING, Table
 
+MISSING_IN_CSV = "missing in CSV files are empty fields, NA, N/A, NaN and null"
+
 
 @dataclass(frozen=True)
 class Gap:

@@ -13,6 +13,7 @@ from ranef.errors import DataError, counted
 from ranef.table.arrow import to_numpy
 from ranef.table.encode import EncodedBatch, encode_batch, merge
 from ranef.table.kinds import describe, is_text, plain_type, remedy
+from ranef.table.missing import MISSING_IN_CSV
 from ranef.table.source import Source
 from ranef.table.table import FloatArray, Levels, Table
 
@@ -142,6 +143,15 @@ def text_example(source: Source, column: str) -> tuple[int, str] | None:
     return None if found is None else found[:2]
 
 
+def unusable(source: Source, column: str) -> DataError | None:
+    """Why a column can be neither numbers nor levels, with its type and what to do; None if it can."""
+    try:
+        read_table(source, numbers=[], factors=[column])
+    except DataError as error:
+        return error
+    return None
+
+
 def _first_text(column: str, row: int, batches: Iterator[pa.RecordBatch]) -> tuple[int, str, bool] | None:
     """Row and value of the first text that is no numeral, and True; else of the first text, and False."""
     first: tuple[int, str, bool] | None = None
@@ -165,7 +175,7 @@ def _text_error(column: str, row: int, batches: Iterator[pa.RecordBatch]) -> Dat
     if first is not None and first[2]:
         return DataError(
             f"column {column!r} is text: row {first[0]} holds {first[1]!r}, but a number is needed; correct that value "
-            "and convert the column to numbers, or take it as a factor",
+            f"and convert the column to numbers, or take it as a factor ({MISSING_IN_CSV})",
             column=column,
             row=first[0],
         )
