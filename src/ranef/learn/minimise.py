@@ -110,7 +110,7 @@ def minimise(
             decrement, step = newton_step(current, correction, damping)
             note(current, decrement, True)
             continue
-        if len(history) > max_iterations:
+        if len(history) >= max_iterations:
             return Minimum(current, False, tuple(history), decrement)
         try:
             trial = evaluate(criterion, criterion.layout.canonical(current.theta + step))

@@ -74,7 +74,7 @@ def find_root(
             decrement, step = newton_step(current, correction, damping)
             note(current, decrement, True)
             continue
-        if len(history) > max_iterations or refused > MOST_REFUSALS:
+        if len(history) >= max_iterations or refused > MOST_REFUSALS:
             return Root(current, False, tuple(history), decrement)
         trial = estimate(problem, layout.canonical(current.theta + step), current.warm)
         measure, _ = newton_step(trial, np.zeros_like(correction), 0.0)
