@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -305,6 +306,23 @@ def test_words_may_be_in_any_case(data, fit):
     assert boot["parameter"].to_pylist() == ["x", "sigma"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"REML": False}, "has no argument REML=; use method='reml' or method='ml'"),
+        ({"weight": "w"}, "has no argument weight=; use weights="),
+        ({"zzz": 1}, "has no argument zzz=; use formula=, data=, family="),
+    ],
+)
+def test_arguments_from_elsewhere(wrong, message, data, fit):
+    for call in (lambda: ranef.fit(FORMULA, data, **wrong), lambda: fit.update(**wrong)):
+        with pytest.raises(ranef.OptionError, match=message):
+            call()
+    with pytest.raises(ranef.OptionError, match=r"predict\(\) has no argument newdata=; use data="):
+        fit.predict(newdata=data)
+    assert list(inspect.signature(ranef.fit).parameters)[:3] == ["formula", "data", "family"]
+
+
 def test_some_parameters_have_intervals_of_their_own(fit):
     everything = fit.confint().to_pylist()
     assert fit.confint(parameters="x").to_pylist() == [row for row in everything if row["parameter"] == "x"]
@@ -399,6 +417,7 @@ def test_a_loaded_model_says_the_same(fit, data, tmp_path):
     again = ranef.load(tmp_path / "model")
     same_bits(again, fit)
     assert repr(again) == repr(fit)
+    assert str(again).splitlines()[-1] == str(fit).splitlines()[-1]
     assert np.array_equal(again.predict(data), fit.predict(data))
     assert np.array_equal(again.predict(data), fit.fitted())
     assert np.array_equal(again.residuals(data=data), fit.residuals())

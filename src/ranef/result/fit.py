@@ -20,6 +20,7 @@ from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
 from ranef.result import tables
 from ranef.result.criteria import aic, bic, loglik
+from ranef.result.habits import PREDICT, with_habits
 from ranef.result.residuals import check_rows, fitted_values, residuals
 from ranef.result.simulate import simulate
 from ranef.result.summary import summary_text
@@ -248,6 +249,7 @@ class Fit:
         draws = simulate(self.model, self._rows(data), count, seed, conditional)
         return self._table({f"sim_{i + 1}": draws[:, i] for i in range(draws.shape[1])})
 
+    @with_habits(PREDICT)
     def predict(
         self,
         data: Any,

@@ -18,6 +18,7 @@ from ranef.errors import OptionError
 from ranef.formula import parse
 from ranef.learn.gaussian import MOST_PROBES, Method, Solver, fit_gaussian
 from ranef.result.fit import Fit
+from ranef.result.habits import FIT, with_habits
 from ranef.result.options import check_whole, choice
 from ranef.result.progress import steps
 from ranef.result.warn import warn_about_fit
@@ -31,6 +32,7 @@ SOLVERS = ("auto", "exact", "stochastic")
 MISSING = ("drop", "raise")
 
 
+@with_habits(FIT)
 def fit(
     formula: str,
     data: Any,
