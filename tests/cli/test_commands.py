@@ -13,7 +13,7 @@ from pyarrow import csv
 
 import ranef
 from ranef.cli import main
-from ranef.data import pastes, sleepstudy
+from ranef.data import pastes, penicillin, sleepstudy
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 KEYS = {
@@ -106,6 +106,55 @@ def test_options_reach_the_fit(sleep: str, model: str, capsys: pytest.CaptureFix
     assert document["deviance"] == pytest.approx(1751.9393, abs=1e-3)
 
 
+def test_the_stochastic_solver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, documents = str(tmp_path / "p.parquet"), []
+    pq.write_table(penicillin(), path)
+    for more in (["--probes", "8", "--seed", "1"], ["--probes", "8", "--seed", "1"], ["--seed", "2"]):
+        assert (
+            main(["fit", "diameter ~ 1 + (1 | plate) + (1 | sample)", path, "--solver", "stochastic", *more, "--json"])
+            == 0
+        )
+        documents.append(json.loads(capsys.readouterr().out))
+    for document in documents:
+        assert set(document) == KEYS
+        assert document["solver"] == "stochastic"
+        assert document["deviance"] == pytest.approx(330.8606, abs=2)
+        assert document["loglik_mcse"] > 0
+        assert all(row["mcse"] is not None for row in document["varcorr"])
+    first, again, other = ([row["vcov"] for row in document["varcorr"]] for document in documents)
+    assert first == again
+    assert first != other
+
+
+def test_ids_as_text_or_as_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A CSV file's ids are integers, but text when one of them is."""
+    table = sleepstudy()
+    text = table.set_column(2, "Subject", table["Subject"].cast(pa.string()))
+    whole = text.set_column(2, "Subject", text["Subject"].cast(pa.int32()))
+    odd = text.set_column(2, "Subject", pa.array(["NEW", *text["Subject"].to_pylist()[1:]]))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, rows in {"whole": whole, "odd": odd}.items():
+        csv.write_csv(rows, folder / f"{name}.csv")
+    pq.write_table(text, tmp_path / "text.parquet")
+    for name, data in {"whole": folder / "whole.csv", "text": tmp_path / "text.parquet"}.items():
+        model, out = str(folder / f"of-{name}"), tmp_path / "p.parquet"
+        assert main(["fit", FORMULA, str(data), "--out", model, "--quiet"]) == 0
+        expected = ranef.load(model).predict(str(data))
+        for other in ("whole.csv", "odd.csv"):
+            capsys.readouterr()
+            assert main(["predict", model, str(folder / other), "--out", str(out)]) == 0
+            found, said = pq.read_table(out)["fit"].to_numpy(), capsys.readouterr().err
+            new = int(other == "odd.csv")
+            np.testing.assert_array_equal(found[new:], expected[new:])
+            assert ("'NEW'" in said) == bool(new)
+            assert said.count("\n") == 1 + new
+    # a folder's saved models are no data of its
+    (folder / "odd.csv").unlink()
+    assert main(["predict", model, str(folder), "--out", str(out)]) == 0
+    assert pq.read_table(out).num_rows == 180
+
+
 def test_weights_missing_values_and_several_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = sleepstudy().set_column(0, "Reaction", pa.array([None, *sleepstudy()["Reaction"].to_pylist()[1:]]))
     table = table.append_column("w", pa.array([0.0 if row == 5 else 1.0 for row in range(180)]))
@@ -194,6 +243,14 @@ def test_simulated_data_can_be_fitted(tmp_path: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert f'next: ranef fit "{truth["formula"]}" {path}' in out
     assert "(Intercept) | user" in out
+
+
+def test_simulated_data_that_cannot_be_fitted_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more in ([], ["--json"]):
+        assert main(["simulate", "--out", str(tmp_path / "s.parquet"), "--family", "binomial", *more]) == 0
+        out, err = capsys.readouterr()
+        assert "ranef fit" not in out
+        assert err.startswith("this version of ranef fits gaussian responses only")
 
 
 def test_nested_groups_and_columns_with_spaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

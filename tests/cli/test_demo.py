@@ -50,7 +50,7 @@ def test_the_demo_of_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out, err = capsys.readouterr()
     assert "published" not in out
     assert "179 rows; log(Reaction)" in out
-    assert "1 rows lack a value" in out
+    assert "1 row left out: a value is missing" in out
     assert "18 random rows held out" in out
     assert "fit by REML" in out
     assert "identical to the last bit" in out

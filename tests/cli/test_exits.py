@@ -24,6 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("RANEF_DEBUG", raising=False)
     pq.write_table(sleepstudy(), "sleep.parquet")
     Path("flat.csv").write_text("y,g\n1,a\n1,a\n1,b\n1,b\n")
+    Path("latin.csv").write_bytes("y,g\n1,a\n2,ü\n".encode("latin-1"))
+    Path("semicolons.csv").write_text("y;g\n1;a\n2;b\n")
     Path("broken.parquet").write_text("not Parquet")
     Path("other").mkdir()
     Path("other/notes.txt").write_text("mine")
@@ -46,6 +48,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["fit", FORMULA, "sleep.parquet", "--tolerance", "small"], 2, "--tolerance"),
         (["fit", FORMULA, "sleep.parquet", "--tolerance", "5"], 2, "--tolerance 5.0: give a number"),
         (["fit", FORMULA, "sleep.parquet", "--max-iterations", "0"], 2, "--max-iterations 0: give"),
+        (["fit", FORMULA, "sleep.parquet", "--threads", "0"], 2, "Invalid value for '--threads'"),
+        (["fit", FORMULA, "sleep.parquet", "--solver", "fast"], 2, "--solver 'fast' is not known: use 'auto'"),
+        (["fit", FORMULA, "sleep.parquet", "--probes", "1"], 2, "--probes 1: give a whole number from 2 to 64"),
+        (["fit", FORMULA, "sleep.parquet", "--probes", "few"], 2, "--probes 'few': give a whole number from 2 to 64"),
+        (["fit", FORMULA, "sleep.parquet", "--seed", "-1"], 2, "--seed"),
+        (["fit", FORMULA, "-"], 2, "standard input ('-') cannot be read"),
+        (["fit", FORMULA, "."], 2, "files of several formats, such as"),
+        (
+            ["fit", "y ~ 1 + (1 | g)", "latin.csv"],
+            1,
+            "latin.csv is not UTF-8 (the first bad place is byte 0xfc in line 3)",
+        ),
+        (["fit", "y ~ 1 + (1 | g)", "semicolons.csv"], 1, "separated by semicolons"),
         (["fit", FORMULA, "sleep.parquet", "--nonsense"], 2, "--nonsense"),
         (["fit", FORMULA, "sleep.parquet", "--start", "nomodel"], 2, "nomodel"),
         (["fit", FORMULA, "sleep.parquet", "--out", "other"], 2, "something else than a ranef model"),
@@ -59,7 +74,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["predict", "nomodel", "sleep.parquet"], 2, "nomodel"),
         (["predict", "nomodel", "sleep.parquet", "--out", "p.xlsx"], 2, ".parquet or .csv"),
         (["predict", "nomodel", "sleep.parquet", "--out", "nowhere/p.csv"], 2, "no folder nowhere"),
-        (["simulate", "--out", "s.csv"], 2, ".parquet"),
+        (["simulate", "--out", "s.csv"], 2, "--out s.csv: the extension must be .parquet"),
+        (["simulate", "--out", "nowhere/s.parquet"], 2, "--out nowhere/s.parquet: there is no folder nowhere"),
         (["simulate", "--out", "s.parquet", "--group", "user"], 2, "--group takes NAME=VALUE"),
         (["demo", "--data", "sleep.parquet"], 2, "--formula go together"),
         (["demo", "--data", "sleep.parquet", "--formula", "Reaction ~ Days"], 2, "random effects"),

@@ -77,3 +77,7 @@ def test_golden_file_names_a_table(path: Path) -> None:
         column = table[factor].combine_chunks()
         assert column.dictionary.to_pylist() == coding["levels"]
         assert column.type.ordered == coding["ordered"]
+
+
+def test_only_public_names_are_listed() -> None:
+    assert dir(data) == sorted(data.__all__)

@@ -310,7 +310,7 @@ def test_no_columns(data: Any) -> None:
 
 
 def test_dicts_that_are_wrong() -> None:
-    raises(DataError, {"a": [1, 2], "b": [1]}, "'b' has 1 rows", "'a' has 2")
+    raises(DataError, {"a": [1, 2], "b": [1]}, "'b' has 1 row,", "'a' has 2")
     raises(DataError, {"a": np.zeros((3, 2))}, "'a' has shape (3, 2)", "one dimension")
     raises(DataError, {"a": pd.DataFrame({"x": [1]})}, "'a' has shape (1, 1)")
     raises(DataError, {"a": 3.0}, "'a' is float")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranef.cli.words import quoted
-from ranef.errors import DataError, OptionError
+from ranef.errors import DataError, OptionError, counted
 
 if TYPE_CHECKING:
     from ranef.design.build import Design
@@ -122,13 +122,14 @@ def _own(data: str, formula: str) -> Study:
 
 def _describe(design: Design) -> list[str]:
     named = zip(design.spec.groups, design.groups, strict=True)
-    groups = ", ".join(f"{spec.name} ({len(group.levels):,} levels)" for spec, group in named)
+    groups = ", ".join(f"{spec.name} ({counted(len(group.levels), 'level')})" for spec, group in named)
     y, response = design.y, design.spec.response_label
     lines = [
-        f"{len(y):,} rows; {response} from {y.min():g} to {y.max():g}, mean {y.mean():.4g}, sd {y.std():.4g}",
+        f"{counted(len(y), 'row')}; {response} from {y.min():g} to {y.max():g}, mean {y.mean():.4g}, sd {y.std():.4g}",
         f"groups: {groups}",
     ]
-    return lines + ([f"{design.dropped.rows:,} rows lack a value and are left out"] if design.dropped.rows else [])
+    dropped = design.dropped.rows
+    return lines + ([f"{counted(dropped, 'row')} left out: a value is missing"] if dropped else [])
 
 
 def _compare(deviance: float, published: float) -> None:

@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 
 from ranef.cli.guard import note
-from ranef.cli.words import quoted
+from ranef.cli.words import DATA_HELP, quoted
 from ranef.errors import FormulaError, OptionError
 
 _FILES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".arrow", ".feather")
+_MISSING = (
+    "Rows that lack a value: drop or raise. In CSV files empty fields, NA, N/A, NaN and null are missing values; "
+    "other texts, such as a dot, make a column text."
+)
 
 
 def fit(
@@ -20,21 +24,29 @@ def fit(
     ],
     data: Annotated[
         list[str],
-        typer.Argument(metavar="DATA...", help="Parquet, CSV or Arrow files, a folder or a glob.", show_default=False),
+        typer.Argument(metavar="DATA...", help=DATA_HELP, show_default=False),
     ],
-    family: Annotated[str, typer.Option(help="Distribution of the response.")] = "gaussian",
-    link: Annotated[str | None, typer.Option(help="Link function; default: the family's own.")] = None,
+    family: Annotated[str, typer.Option(help="Of the response: gaussian is all that this version has.")] = "gaussian",
+    link: Annotated[str | None, typer.Option(help="identity is all that this version has.")] = None,
     method: Annotated[str | None, typer.Option(help="reml (default) or ml.")] = None,
     weights: Annotated[str | None, typer.Option(metavar="COLUMN", help="Prior weights: variance 1/weight.")] = None,
     offset: Annotated[str | None, typer.Option(metavar="COLUMN", help="Added to the linear predictor.")] = None,
-    missing: Annotated[str, typer.Option(help="Rows that lack a value: drop or raise.")] = "drop",
+    missing: Annotated[str, typer.Option(help=_MISSING)] = "drop",
+    solver: Annotated[
+        str, typer.Option(help="exact, stochastic (any number of levels; with Monte-Carlo errors) or auto.")
+    ] = "auto",
+    probes: Annotated[str, typer.Option(help="Of the stochastic solver: 2 to 64, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of the probes: the same seed gives the same fit.")] = 0,
     tolerance: Annotated[
-        float | None, typer.Option(help="Stop when the deviance can fall by less; default 1e-9.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Stop when the deviance can fall by less; default 1e-9, stochastic 1e-5.", show_default=False
+        ),
     ] = None,
     max_iterations: Annotated[
         int | None, typer.Option(help="Evaluations of the criterion; default 200.", show_default=False)
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Default: all cores.", show_default=False)] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.", show_default=False)] = None,
     start: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Start from the covariances of this saved model.")
     ] = None,
@@ -62,6 +74,9 @@ def fit(
         weights=weights,
         offset=offset,
         missing=missing,  # type: ignore[arg-type]
+        solver=solver,  # type: ignore[arg-type]
+        probes=int(probes) if probes.isdecimal() else probes,  # type: ignore[arg-type]
+        seed=seed,
         tolerance=tolerance,
         max_iterations=max_iterations,
         threads=threads,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranef.cli.guard import note
-from ranef.errors import OptionError
+from ranef.cli.words import DATA_HELP
+from ranef.errors import OptionError, counted
 
 if TYPE_CHECKING:
     from ranef.table import Source
@@ -24,7 +25,7 @@ def predict(
     model: Annotated[Path, typer.Argument(metavar="DIR", help="A saved model.", show_default=False)],
     data: Annotated[
         list[str],
-        typer.Argument(metavar="DATA...", help="Parquet, CSV or Arrow files, a folder or a glob.", show_default=False),
+        typer.Argument(metavar="DATA...", help=DATA_HELP, show_default=False),
     ],
     out: Annotated[
         Path | None,
@@ -76,7 +77,7 @@ def predict(
     lacking = int(np.isnan(predicted["fit"]).sum())
     without = f", {lacking:,} of them without a prediction" if lacking else ""
     where = "" if out is None else f" to {out}"
-    note(f"{len(predicted['fit']):,} rows{without} in {time.perf_counter() - begun:.2f} s{where}")
+    note(f"{counted(len(predicted['fit']), 'row')}{without} in {time.perf_counter() - begun:.2f} s{where}")
 
 
 def _check_out(out: Path | None) -> None:

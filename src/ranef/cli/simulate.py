@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ranef.cli.guard import note
 from ranef.cli.words import quoted
+from ranef.errors import counted
 
 if TYPE_CHECKING:
     from ranef.data import Simulated
@@ -81,13 +83,15 @@ def simulate(
         print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
     else:
         print("\n".join(_lines(made, out)))
+    if made.family != "gaussian":
+        note(f"this version of ranef fits gaussian responses only: it has no model for these, which are {made.family}")
 
 
 def _lines(made: Simulated, out: Path) -> list[str]:
     import numpy as np
 
     truth = made.truth
-    lines = [f"{made.rows:,} rows in {out}, simulated from", ""]
+    lines = [f"{counted(made.rows, 'row')} in {out}, simulated from", ""]
     lines += [f"{'effect':<32}{'levels':>10}{'Std.Dev.':>12}", "Random:"]
     for name, covariance in truth.covariance.items():
         for coefficient, sd in zip(truth.coefficients[name], np.sqrt(np.diag(covariance)), strict=True):

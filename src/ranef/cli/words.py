@@ -6,6 +6,11 @@ import re
 import shlex
 from collections.abc import Iterable
 
+DATA_HELP = (
+    "Parquet, CSV (UTF-8) or Arrow files, a glob, or a folder that holds files of one of these formats; saved models "
+    "in it are passed over."
+)
+
 
 def quoted(formula: str) -> str:
     """The formula in double quotes, as the help writes it, or in single ones where a shell would look into those."""

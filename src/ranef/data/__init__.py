@@ -17,3 +17,7 @@ __all__ = [
     "simulate",
     "sleepstudy",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from ranef.data.simulation import Simulated, simulate
 from ranef.errors import OptionError
@@ -71,6 +72,7 @@ def simulate_from_flags(
     --------
     ranef.data.simulate : what the options mean.
     """
+    _check_out(Path(out))
     slopes: dict[str, dict[str, float]] = {}
     for place, value in _numbers("slope", slope).items():
         factor, _, covariate = place.partition(":")
@@ -96,6 +98,13 @@ def simulate_from_flags(
         seed=seed,
         path=out,
     )
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".parquet":
+        raise OptionError(f"--out {out}: the extension must be .parquet")
+    if not out.parent.is_dir():
+        raise OptionError(f"--out {out}: there is no folder {out.parent}; make it first")
 
 
 def _pairs(flag: str, given: Sequence[str]) -> dict[str, str]:

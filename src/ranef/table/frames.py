@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ranef.errors import DataError
+from ranef.errors import DataError, counted
 from ranef.table.kinds import ColumnKind, family, kind_of
 from ranef.table.source import BATCH_ROWS, STORAGE_ORDER, Source, check_names, kinds
 
@@ -40,7 +40,8 @@ def open_columns(columns: Mapping[Any, Any]) -> Source:
         field, array = _column(str(key), values)
         if arrays and len(array) != len(arrays[0]):
             raise DataError(
-                f"column {field.name!r} has {len(array)} rows, but {fields[0].name!r} has {len(arrays[0])}; "
+                f"column {field.name!r} has {counted(len(array), 'row')}, but {fields[0].name!r} has "
+                f"{len(arrays[0]):,}; "
                 "all columns of a dict need the same length",
                 column=field.name,
             )
