@@ -90,3 +90,19 @@ def test_what_cannot_be_compared():
         anova_table([reml, fit_rows(rows, DAYS)[1]], ["a", "b"])
     with pytest.raises(OptionError, match="no model"):
         anova_table([], [])
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.5, True), (0.9, False)])
+def test_monte_carlo_errors_are_shown_and_decide_whether_there_is_a_verdict(error, verdict):
+    pair = [
+        replace(model, info=msgspec.structs.replace(model.info, deviance_error=error, solver="stochastic"))
+        for model in models("ml", ONE, DAYS)
+    ]
+    if verdict:
+        table = anova_table(pair, ["one", "days"])
+    else:
+        with pytest.warns(ConvergenceWarning, match=r"days: no p value.*more probes"):
+            table = anova_table(pair, ["one", "days"])
+    assert table["chisq_mcse"][1] == pytest.approx(np.sqrt(2) * error)
+    assert np.isfinite(table["p"][1]) == verdict
+    assert "chisq_mcse" not in anova_table(models("ml", ONE, DAYS), ["one", "days"])

@@ -15,6 +15,9 @@ from ranef.result.text import align, format_numbers, format_p
 from ranef.result.type3 import type3_table
 from ranef.result.warn import warn
 
+# Monte-Carlo standard error of a likelihood-ratio statistic above which there is no verdict: 0.5 in the log-likelihood
+MOST_NOISE = 1.0
+
 
 def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     """Likelihood-ratio tests of each model against the one before it, ordered by their number of parameters.
@@ -33,7 +36,8 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     -------
     dict
         ``model``, ``npar``, ``AIC``, ``BIC``, ``logLik``, ``deviance``, ``chisq``, ``df``, ``p``; NaN where there is no
-        test. For one model see `ranef.result.type3.type3_table`.
+        test. With a stochastic fit among them also ``chisq_mcse``, the Monte-Carlo standard error of ``chisq``; where
+        it exceeds 1 there is no p value. For one model see `ranef.result.type3.type3_table`.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     Warns
     -----
     ConvergenceWarning
-        A larger model has a smaller likelihood.
+        A larger model has a smaller likelihood, or the Monte-Carlo error leaves no verdict.
     """
     if not models:
         raise OptionError("there is no model to test; give at least one")
@@ -58,8 +62,10 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     df = np.append(np.nan, np.diff(npar).astype(np.float64))
     gained = np.append(np.nan, -np.diff(deviance))
     tested = df > 0
+    squared = np.array([model.info.deviance_error**2 for model in ordered])
+    noise = np.append(np.nan, np.sqrt(squared[1:] + squared[:-1]))
     # less than this is how far apart two converged searches may end
-    worse = [names[order[i]] for i in range(1, len(order)) if tested[i] and gained[i] < -1e-5]
+    worse = [names[order[i]] for i in range(1, len(order)) if tested[i] and gained[i] < -1e-5 - 3 * noise[i]]
     if worse:
         warn(
             f"{', '.join(worse)}: a smaller likelihood than the model before although there are more parameters; they "
@@ -67,7 +73,15 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
             ConvergenceWarning,
         )
     chisq = np.where(tested, gained.clip(0), np.nan)
-    return {
+    unsure = [names[order[i]] for i in range(1, len(order)) if tested[i] and noise[i] > MOST_NOISE]
+    if unsure:
+        warn(
+            f"{', '.join(unsure)}: no p value, because the Monte-Carlo error of the log-likelihood ratio exceeds "
+            f"{MOST_NOISE / 2}; fit with more probes (probes=64), or with solver='exact'",
+            ConvergenceWarning,
+        )
+    known = tested & (noise <= MOST_NOISE)
+    table: Columns = {
         "model": [names[i] for i in order],
         "npar": npar,
         "AIC": np.array([aic(model) for model in ordered]),
@@ -76,8 +90,9 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
         "deviance": deviance,
         "chisq": chisq,
         "df": np.where(tested, df, np.nan),
-        "p": np.where(tested, chdtrc(np.where(tested, df, 1.0), np.where(tested, chisq, 0.0)), np.nan),
+        "p": np.where(known, chdtrc(np.where(known, df, 1.0), np.where(known, chisq, 0.0)), np.nan),
     }
+    return {**table, "chisq_mcse": noise} if np.any(squared > 0) else table
 
 
 def anova_text(table: Columns) -> str:
