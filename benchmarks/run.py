@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _one(peer: Peer, problem: Problem, path: str, threads: int | None, repeats: int, timeout: float) -> Result:
-    reason = peer.declines(problem)
+    reason = problem.skipped.get(peer.name) or peer.declines(problem)
     if reason:
         return Result(problem.name, peer.name, threads, failure=reason)
     try:

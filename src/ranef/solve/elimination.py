@@ -227,7 +227,8 @@ def add_lanes(
         for buffer in buffers:
             np.add(out[first:last], buffer[first:last], out=out[first:last])
 
-    engine.each(ranges(np.ones(len(out)), 16), add)
+    # a task costs as much as adding some ten thousand numbers
+    engine.each(ranges(np.ones(len(out)), max(1, min(16, out.size // 65_536))), add)
 
 
 def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine) -> FloatArray:
