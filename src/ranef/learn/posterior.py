@@ -81,11 +81,10 @@ def stochastic_conditional(criterion: Criterion, at: Estimate, fixed: FixedEffec
     for own, added, m in zip(at.own, at.spread, fixed.sensitivity, strict=True):
         total = own + added
         if criterion.reml:
-            # a mean over probes may take more away than is there: the level's own part is the least it can be
-            lower = own if own.shape[1] > 1 else np.maximum(own, 0.0)
+            # against a mean over probes this may be too much: the level's own part is the least that can be left
             reduced = total - m @ v @ m.transpose(0, 2, 1)
-            enough = np.einsum("gaa->ga", reduced) >= np.einsum("gaa->ga", lower)
-            total = np.where(enough.all(axis=1)[:, None, None], reduced, lower)
+            enough = np.einsum("gaa->ga", reduced) >= np.einsum("gaa->ga", own)
+            total = np.where(enough.all(axis=1)[:, None, None], reduced, own)
         out.append(total)
     return out
 
