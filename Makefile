@@ -12,7 +12,7 @@ help:
 	@echo "make test-long  the long tests"
 	@echo "make check      style, types and import rules only"
 	@echo "make demo       a first fit, start to finish"
-	@echo "make bench      ranef beside its peers; writes benchmarks/RESULTS.md"
+	@echo "make bench      ranef beside its peers, and alone at scale; writes into benchmarks/"
 	@echo "make format     let ruff write the layout"
 	@echo "make clean      remove .venv and the caches"
 
@@ -43,6 +43,7 @@ demo: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.scale
 
 format: $(READY)
 	$(BIN)/python -m ruff check --fix .
