@@ -32,10 +32,29 @@ class Engine:
 
     def map(self, kernel: Callable[..., Result], tasks: Iterable[Sequence[object]]) -> list[Result]:
         """``kernel(*task)`` for every task; results in the order of the tasks."""
-        if self._pool is None:
-            return [kernel(*task) for task in tasks]
-        futures = [self._pool.submit(kernel, *task) for task in tasks]
-        return [future.result() for future in futures]
+        todo = list(tasks)
+        if self._pool is None or len(todo) < 2:
+            return [kernel(*task) for task in todo]
+        results: dict[int, Result] = {}
+        numbers = iter(range(len(todo)))
+
+        def work() -> None:
+            # Python's lock makes the iterator give each number once, to whichever thread asks
+            for number in numbers:
+                results[number] = kernel(*todo[number])
+
+        # the caller works too: waking a thread costs as much as a small kernel
+        others = [self._pool.submit(work) for _ in range(min(self.threads, len(todo)) - 1)]
+        try:
+            work()
+        finally:
+            # after an error or Ctrl-C nothing more is begun
+            list(numbers)
+            errors = [other.exception() for other in others if not other.cancel()]
+        for error in errors:
+            if error is not None:
+                raise error
+        return [results[number] for number in range(len(todo))]
 
     def each(self, pieces: Iterable[Range], kernel: Callable[..., Result], *arguments: object) -> list[Result]:
         """``kernel(first, last, *arguments)`` for every range ``(first, last)``."""
@@ -64,7 +83,7 @@ def engine(threads: int | None = None) -> Iterator[Engine]:
         if threads == 1:
             yield Engine(1, None)
             return
-        pool = ThreadPoolExecutor(int(threads), thread_name_prefix="ranef")
+        pool = ThreadPoolExecutor(int(threads) - 1, thread_name_prefix="ranef")
         try:
             yield Engine(int(threads), pool)
         finally:

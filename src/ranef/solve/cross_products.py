@@ -276,7 +276,7 @@ def dense_rest(cross: CrossProducts, engine: Engine) -> FloatArray:
 
 def bands(columns: int) -> list[Range]:
     """Ranges of rows of a lower triangle of about equal size, to share among threads."""
-    return ranges(np.arange(1, columns + 1), min(MOST_PARTITIONS, max(1, columns // 64)))
+    return ranges(np.arange(1, columns + 1), min(MOST_PARTITIONS, max(1, columns // 256)))
 
 
 def _cross(
