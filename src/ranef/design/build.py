@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ranef.design.columns import Operation, columns_of, evaluate
+from ranef.design.columns import Operation, evaluate
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
 from ranef.design.roles import Roles, needed, require_levels
@@ -477,10 +477,3 @@ def _check_apart(spec: DesignSpec, groups: list[Group], x: FloatArray) -> None:
                     "drop the random effect",
                     column=group_spec.columns[0],
                 )
-
-
-def columns_needed(spec: DesignSpec, response: bool = False) -> tuple[str, ...]:
-    """Columns of the data that a compiled formula reads, without those of the grouping factors."""
-    values = [*(v.value for v in spec.fixed.variables), *spec.offsets, *([spec.response] if response else [])]
-    values += [v.value for group in spec.groups for term in group.terms for v in term.effects.variables]
-    return tuple(dict.fromkeys(name for value in values for name in columns_of(value)))

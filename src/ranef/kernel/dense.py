@@ -58,11 +58,3 @@ def to_raw(lowest, highest, start, width, factor, spherical, out):
                     s += factor[i, a] * t
             out[i, j] = s
             out[j, i] = s
-
-
-@njit(nogil=True, cache=True)
-def mirror(lowest, highest, matrix):
-    """Copy rows ``lowest <= i < highest`` of the lower triangle to the upper one."""
-    for i in range(lowest, highest):
-        for j in range(i):
-            matrix[j, i] = matrix[i, j]

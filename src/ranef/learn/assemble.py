@@ -148,9 +148,7 @@ def assemble(
         seconds=time.perf_counter() - begun,
         information=parameters.information,
         gradient=gradient,
-        fixed_variance=float(np.var(design.x[:, scaling.columns] @ beta))
-        if design.spec.fixed.names != (INTERCEPT,)
-        else 0.0,
+        fixed_variance=_fixed_variance(design, scaling, beta),
         random_variance=_random_variance(design, covariances),
         history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in outcome.history),
         versions=versions(),
@@ -178,6 +176,8 @@ def _singular(at: Point) -> bool:
 
 
 def _fixed_variance(design: Design, scaling: Scaling, beta: FloatArray) -> float:
+    if design.spec.fixed.names == (INTERCEPT,):
+        return 0.0
     return float(np.var(design.x[:, scaling.columns] @ beta))
 
 

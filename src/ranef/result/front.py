@@ -85,7 +85,7 @@ def fit(
         Of the probes: the same seed gives the same fit to the last bit.
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less than this; default 1e-9, an error of
-        3e-5 standard errors in the covariance parameters. Default of the stochastic solver: 1e-5.
+        about 3e-5 standard errors in the covariance parameters. Default of the stochastic solver: 1e-5.
     max_iterations : int, optional
         Evaluations of the criterion; default 200.
     threads : int, optional

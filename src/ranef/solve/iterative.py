@@ -8,7 +8,7 @@ fixed effects are few and are eliminated from the solutions exactly, so that the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +48,6 @@ class Iterative:
         For each kept factor, the inverses of the diagonal blocks of the Schur complement, spherical coordinates.
     logdet_blocks : float
         Logarithm of the determinant of those diagonal blocks.
-    crossed : float64 array, shape (random, fixed)
-        The Schur complement's block between the kept factors and the fixed effects.
     pull : float64 array, shape (random, fixed)
         ``S_kk^-1 S_kx``.
     precision : float64 array, shape (fixed, fixed)
@@ -65,7 +63,6 @@ class Iterative:
     logdet_stages: float
     blocks: tuple[FloatArray, ...]
     logdet_blocks: float
-    crossed: FloatArray
     pull: FloatArray
     precision: FloatArray
     iterations: int
@@ -123,7 +120,6 @@ def prepare_iterative(
         blocks,
         logdet_blocks,
         np.zeros((r, p)),
-        np.zeros((r, p)),
         np.eye(p),
         0,
     )
@@ -139,9 +135,7 @@ def prepare_iterative(
             "the mixed-model system is singular in floating point: columns of the fixed part depend on each other "
             "given the random effects; drop one of them"
         )
-    return Iterative(
-        **{**draft.__dict__, "crossed": crossed, "pull": pull, "precision": precision, "iterations": iterations}
-    )
+    return replace(draft, pull=pull, precision=precision, iterations=iterations)
 
 
 def _schur(system: Iterative, rest: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ Raw coordinates throughout: coefficients ``b = Lambda u`` and inverses ``Q = Lam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -186,7 +186,7 @@ def _with_solution(system: System, half_solution: FloatArray) -> System:
     rest[solved] = -1.0
     halves = [np.zeros((s.levels, s.size, 1)) for s in system.cross.stages]
     solution = Coefficients(back_substitute(system.cross, system.stages, halves, rest, system.engine), rest)
-    return System(**{**system.__dict__, "solution": solution})
+    return replace(system, solution=solution)
 
 
 def solve(system: System, right: Coefficients, fixed: bool = True) -> Coefficients:
