@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,15 @@ from ranef.design.columns import Operation, evaluate
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
 from ranef.design.roles import Roles, needed, require_levels
+from ranef.design.rows import (
+    Dropped,
+    Missing,
+    complete_and_weighted,
+    given_weights,
+    numbered_as_in_the_data,
+)
 from ranef.design.spec import DesignSpec, GroupSpec, TermSpec
-from ranef.errors import DataError, FormulaError, OptionError, counted, nearest
+from ranef.errors import DataError, FormulaError, OptionError, nearest
 from ranef.formula import check_columns, label
 from ranef.formula.nodes import Expression, Formula, Name, RandomTerm
 from ranef.table import (
@@ -27,7 +33,6 @@ from ranef.table import (
     Source,
     Table,
     check_finite,
-    complete_rows,
     interaction,
     read_table,
     text_example,
@@ -37,27 +42,9 @@ from ranef.table import (
 
 FloatArray = npt.NDArray[np.float64]
 CodeArray = npt.NDArray[np.int32]
-Missing = Literal["drop", "raise"]
 
 # Variances of estimates, squared: the response to the fourth power over that of a covariate must fit a float.
 LARGEST, SMALLEST = 1e30, 1e-30
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """Rows that take no part in the fit.
-
-    Attributes
-    ----------
-    rows : int
-    missing : mapping of str to int
-        Rows by column that lacks a value there; a row may count for several columns.
-    zero_weight : int
-    """
-
-    rows: int = 0
-    missing: Mapping[str, int] = ()  # type: ignore[assignment]
-    zero_weight: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,13 +162,13 @@ def build_design(
     if table.rows == 0:
         raise DataError("the data have no rows; check how they were read or filtered")
     check_finite(table, sorted(roles.numbers))
-    given = _weights(weights, table)
+    given = given_weights(weights, table, "inverse variances up to a factor")
     for name in sorted(roles.numbers):
         _check_size(f"column {name!r}", name, table.numbers[name])
     if given is not None and column_weights is None:
         _check_size("weights", None, given)
     everything = table
-    table, given, kept, dropped = _complete(table, given, missing)
+    rows = complete_and_weighted(table, given, missing)
     kinds = source.columns
 
     def compute(table: Table) -> _Computed:
@@ -198,13 +185,8 @@ def build_design(
             groups=sorted(_groups(formula, table, kinds), key=lambda pair: -len(pair[1].levels)),
         )
 
-    try:
-        computed = compute(table)
-    except DataError as error:
-        if error.row is not None and kept is not None:
-            # rows were dropped: count them as the caller does
-            raise _recounted(error, np.flatnonzero(kept)) from error
-        raise
+    with numbered_as_in_the_data(rows):
+        computed = compute(rows.table)
     _check_response(computed.y, label(response))
     _check_sizes(computed)
     groups = computed.groups
@@ -217,7 +199,7 @@ def build_design(
         offsets=computed.offsets,
         weights=column_weights if column_weights or weights is None else "(array)",
     )
-    _check_counts(spec, [group for _, group in groups], table.rows)
+    _check_counts(spec, [group for _, group in groups], rows.table.rows)
     _check_apart(spec, [group for _, group in groups], computed.x)
     return Design(
         spec=spec,
@@ -225,10 +207,10 @@ def build_design(
         x=computed.x,
         groups=tuple(group for _, group in groups),
         offset=computed.offset,
-        weights=given,
+        weights=rows.weights,
         column_levels={name: factor.levels for name, factor in everything.factors.items()},
-        kept=kept,
-        dropped=dropped,
+        kept=rows.kept,
+        dropped=rows.dropped,
     )
 
 
@@ -244,12 +226,6 @@ def _with_example(error: DataError, source: Source) -> DataError:
         return error
     example = f"row {found[0]} holds {found[1]!r}; {MISSING_IN_CSV}"
     return DataError(f"{error} ({example})", column=error.column, row=found[0])
-
-
-def _recounted(error: DataError, rows: npt.NDArray[np.intp]) -> DataError:
-    row = int(rows[error.row or 0])
-    text = re.sub(rf"\brow {error.row}\b", f"row {row}", str(error))
-    return type(error)(text, column=error.column, row=row, count=error.count)
 
 
 def _roles(formula: Formula, numeric: list[Expression], kinds: Mapping[str, ColumnKind]) -> Roles:
@@ -281,91 +257,6 @@ def _check_option_column(option: str, name: Any, kinds: Mapping[str, ColumnKind]
 
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def _weights(weights: str | npt.ArrayLike | None, table: Table) -> FloatArray | None:
-    if weights is None:
-        return None
-    column = weights if isinstance(weights, str) else None
-    if column is not None:
-        values, has = table.numbers[column], f"column {column!r} has"
-    else:
-        try:
-            values = np.asarray(weights, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise OptionError("weights must be the name of a column or an array of numbers") from error
-        has = "weights has"
-        if values.shape != (table.rows,):
-            raise OptionError(
-                f"weights has the shape {values.shape} but the data have {counted(table.rows, 'row')}; give one number "
-                "a row, or the name of a column"
-            )
-    for bad, what in ((values < 0, "negative weight"), (np.isinf(values), "infinite weight")):
-        if bad.any():
-            row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
-            raise DataError(
-                f"{has} {counted(count, what)}, the first in row {row} ({values[row]:g}); weights are inverse "
-                "variances up to a factor, at least 0: correct them, or make them 0 or missing to leave their rows out",
-                column=column,
-                row=row,
-                count=count,
-            )
-    return values
-
-
-def _complete(
-    table: Table, weights: FloatArray | None, missing: Missing
-) -> tuple[Table, FloatArray | None, npt.NDArray[np.bool_] | None, Dropped]:
-    complete, gaps = complete_rows(table)
-    counts = {name: gap.count for name, gap in gaps.items()}
-    if weights is not None:
-        absent = np.isnan(weights)
-        if absent.any():
-            complete = complete & ~absent
-            counts.setdefault("weights", int(absent.sum())) if not _covered(counts, absent, table) else None
-    if missing == "raise" and counts:
-        name, row, count = next(iter(counts)), int(np.argmin(complete)), int(np.sum(~complete))
-        lack = "row lacks a value" if count == 1 else "rows lack values"
-        raise DataError(
-            f"{count:,} {lack} ({_listed(counts)}), the first is row {row}; fill them in, or leave these rows out with "
-            "missing='drop'",
-            column=name,
-            row=row,
-            count=count,
-        )
-    zero = 0
-    if weights is not None:
-        none = complete & (weights == 0)
-        zero = int(none.sum())
-        complete = complete & ~none
-    rows = int(np.sum(~complete))
-    if rows == table.rows:
-        worst = max(counts, key=lambda name: counts[name]) if counts else None
-        reasons = [f"missing values in {_listed(counts)}"] if counts else []
-        reasons += [f"weight zero in {counted(zero, 'row')}"] if zero else []
-        raise DataError(
-            f"none of the {counted(table.rows, 'row')} is left: {'; '.join(reasons)}. Correct these columns, or leave "
-            "them out of the formula",
-            column=worst,
-            count=table.rows,
-        )
-    if not rows:
-        return table, weights, None, Dropped(0, {}, 0)
-    return (
-        table.take(complete),
-        weights if weights is None else weights[complete],
-        complete,
-        Dropped(rows, counts, zero),
-    )
-
-
-def _covered(counts: Mapping[str, int], absent: npt.NDArray[np.bool_], table: Table) -> bool:
-    """Whether the missing weights are those of a column that is counted already."""
-    return any(name in counts and np.array_equal(np.isnan(v), absent) for name, v in table.numbers.items())
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}: {count:,}" for name, count in counts.items())
 
 
 def _check_response(y: FloatArray, name: str) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import Model
-from ranef.design.build import Missing, build_design
+from ranef.design.build import build_design
+from ranef.design.rows import Missing
 from ranef.engine.threads import engine
 from ranef.errors import OptionError
 from ranef.formula import parse
