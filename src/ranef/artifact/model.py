@@ -74,6 +74,9 @@ class FitInfo(msgspec.Struct, frozen=True):
         Largest entry of the gradient of the deviance, in standard errors of its parameter.
     deviance_error : float
         Monte-Carlo standard error of ``deviance``: 0 on the exact path.
+    deviance_draws : tuple of float
+        ``deviance`` is their mean: the estimates of independent probes. Fits with the same seed have probes in common.
+        Empty on the exact path, and in models saved before there were any.
     probes : int
         Of the stochastic path, else 0.
     fixed_variance, random_variance : float
@@ -103,6 +106,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     history: tuple[Iteration, ...]
     versions: dict[str, str]
     deviance_error: float = 0.0
+    deviance_draws: tuple[float, ...] = ()
     probes: int = 0
 
 

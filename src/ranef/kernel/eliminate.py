@@ -140,28 +140,76 @@ def downdate_rest(lowest, highest, k, offsets, columns, reduced, out):
                         target[own[j]] -= w * row[c, j]
 
 
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def gather(sign, at, start, m, values, columns, x, out):
+    """Add ``sign * sum_j values[at + j] x[columns[start + j]]`` to ``out``; ``x`` (columns, sides), ``out`` (sides,).
+
+    Four sides at a time stay in registers.
+    """
+    sides = x.shape[1]
+    s = 0
+    while s + 4 <= sides:
+        h0 = h1 = h2 = h3 = 0.0
+        for j in range(m):
+            w = values[at + j]
+            c = np.uint32(columns[start + j])
+            h0 += w * x[c, s]
+            h1 += w * x[c, s + 1]
+            h2 += w * x[c, s + 2]
+            h3 += w * x[c, s + 3]
+        out[s] += sign * h0
+        out[s + 1] += sign * h1
+        out[s + 2] += sign * h2
+        out[s + 3] += sign * h3
+        s += 4
+    while s < sides:
+        h0 = 0.0
+        for j in range(m):
+            h0 += values[at + j] * x[np.uint32(columns[start + j]), s]
+        out[s] += sign * h0
+        s += 1
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def scatter(sign, at, start, m, values, columns, x, out):
+    """Add ``sign * values[at + j] x`` to every ``out[columns[start + j]]``; ``x`` (sides,), ``out`` (columns, sides)."""
+    sides = out.shape[1]
+    s = 0
+    while s + 4 <= sides:
+        h0, h1, h2, h3 = sign * x[s], sign * x[s + 1], sign * x[s + 2], sign * x[s + 3]
+        for j in range(m):
+            w = values[at + j]
+            c = np.uint32(columns[start + j])
+            # all loads before the stores, or the compiler must fear that they overlap
+            t0, t1, t2, t3 = out[c, s] + w * h0, out[c, s + 1] + w * h1, out[c, s + 2] + w * h2, out[c, s + 3] + w * h3
+            out[c, s] = t0
+            out[c, s + 1] = t1
+            out[c, s + 2] = t2
+            out[c, s + 3] = t3
+        s += 4
+    while s < sides:
+        h0 = sign * x[s]
+        for j in range(m):
+            out[np.uint32(columns[start + j]), s] += values[at + j] * h0
+        s += 1
+
+
 @njit(nogil=True, cache=True)
 def apply_rest(first, last, k, offsets, columns, reduced, x, out):
-    """Subtract ``(TR)'(TR) x`` of the levels ``first <= g < last`` from ``out``; both have shape (columns, sides)."""
-    sides = x.shape[1]
-    half = np.empty(sides)
-    for g in range(first, last):
-        start = offsets[g]
-        m = offsets[g + 1] - start
-        row = reduced[k * start : k * (start + m)].reshape(k, m)
-        for a in range(k):
-            for s in range(sides):
-                half[s] = 0.0
-            for j in range(m):
-                w = row[a, j]
-                source = x[columns[start + j]]
-                for s in range(sides):
-                    half[s] += w * source[s]
-            for j in range(m):
-                w = row[a, j]
-                target = out[columns[start + j]]
-                for s in range(sides):
-                    target[s] -= w * half[s]
+    """Subtract ``(TR)'(TR) x`` of the levels ``first <= g < last`` from ``out``; both have shape (panels, columns, 4).
+
+    Panel by panel: a few sides of all the rest's columns stay in the cache.
+    """
+    half = np.empty(x.shape[2])
+    for panel in range(x.shape[0]):
+        for g in range(first, last):
+            start = offsets[g]
+            m = offsets[g + 1] - start
+            for a in range(k):
+                at = k * start + a * m
+                half[:] = 0.0
+                gather(1.0, at, start, m, reduced, columns, x[panel], half)
+                scatter(-1.0, at, start, m, reduced, columns, half, out[panel])
 
 
 @njit(nogil=True, cache=True)
@@ -192,17 +240,13 @@ def forward(first, last, transfer, offsets, columns, reduced, right, half, rest)
     for g in range(first, last):
         start = offsets[g]
         m = offsets[g + 1] - start
-        row = reduced[k * start : k * (start + m)].reshape(k, m)
         for a in range(k):
             for s in range(sides):
                 total = half[g, a, s]
                 for c in range(k):
                     total += transfer[g, a, c] * right[g, c, s]
                 half[g, a, s] = total
-            for j in range(m):
-                to = columns[start + j]
-                for s in range(sides):
-                    rest[to, s] -= row[a, j] * half[g, a, s]
+            scatter(-1.0, k * start + a * m, start, m, reduced, columns, half[g, a], rest)
 
 
 @njit(nogil=True, cache=True)
@@ -237,13 +281,8 @@ def backward(first, last, transfer, offsets, columns, reduced, half, rest, solut
     for g in range(first, last):
         start = offsets[g]
         m = offsets[g + 1] - start
-        row = reduced[k * start : k * (start + m)].reshape(k, m)
         for a in range(k):
-            for j in range(m):
-                w = row[a, j]
-                to = columns[start + j]
-                for s in range(sides):
-                    half[g, a, s] -= w * rest[to, s]
+            gather(-1.0, k * start + a * m, start, m, reduced, columns, rest, half[g, a])
         for a in range(k):
             for s in range(sides):
                 total = 0.0
@@ -260,17 +299,12 @@ def multiply(first, last, gram, offsets, columns, values, own, rest, out_own, ou
     for g in range(first, last):
         start = offsets[g]
         m = offsets[g + 1] - start
-        row = values[k * start : k * (start + m)].reshape(k, m)
         for a in range(k):
             for c in range(k):
                 for s in range(sides):
                     out_own[g, a, s] += gram[g, a, c] * own[g, c, s]
-            for j in range(m):
-                w = row[a, j]
-                to = columns[start + j]
-                for s in range(sides):
-                    out_own[g, a, s] += w * rest[to, s]
-                    out_rest[to, s] += w * own[g, a, s]
+            gather(1.0, k * start + a * m, start, m, values, columns, rest, out_own[g, a])
+            scatter(1.0, k * start + a * m, start, m, values, columns, own[g, a], out_rest)
 
 
 @njit(nogil=True, cache=True)

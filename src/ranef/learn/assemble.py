@@ -51,6 +51,8 @@ class Outcome:
     solver : {"exact", "stochastic"}
     deviance, deviance_error : float
         The criterion and its Monte-Carlo standard error.
+    deviance_draws : tuple of float
+        The criterion by each probe alone; empty if exact.
     converged : bool
     history : tuple of Step
     conditional : list of float64 arrays (levels, k, k)
@@ -67,6 +69,7 @@ class Outcome:
     solver: Literal["exact", "stochastic"]
     deviance: float
     deviance_error: float
+    deviance_draws: tuple[float, ...]
     converged: bool
     history: tuple[Step, ...]
     conditional: list[FloatArray]
@@ -153,6 +156,7 @@ def assemble(
         history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in outcome.history),
         versions=versions(),
         deviance_error=outcome.deviance_error,
+        deviance_draws=outcome.deviance_draws,
         probes=outcome.probes,
     )
     return Model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from ranef.learn.minimise import Step, minimise
 from ranef.learn.newton import Point
 from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
 from ranef.learn.probes import draw_probes
-from ranef.learn.root import find_root
+from ranef.learn.root import coarse_start, find_root
 from ranef.learn.saturation import saturated
 from ranef.learn.scaling import scale
 from ranef.learn.start import moment_start
@@ -39,6 +40,8 @@ MOST_PROBES = 64
 LOGDET_PROBES = 16
 # of a parameter's standard error
 LARGEST_NOISE = 0.05
+# with as many rows an evaluation costs more than its overhead, and a few with few probes save one with many
+COARSE_ROWS, COARSE_PROBES = 500_000, 2
 EXACT_COLUMNS = 2_000
 EXACT_PAIRS = 2e9
 
@@ -128,6 +131,7 @@ def fit_gaussian(
             solver="exact",
             deviance=found.at.deviance,
             deviance_error=0.0,
+            deviance_draws=(),
             converged=found.converged,
             history=found.history,
             conditional=exact_conditional(problem.criterion, found.at, fixed),
@@ -154,25 +158,39 @@ def _fit_stochastic(
     criterion = problem.criterion
     count = FIRST_PROBES if probes is None else probes
     history: list[Step] = []
+    searched = time.perf_counter()
+    near = False
+    if criterion.cross.rows >= COARSE_ROWS:
+        few = draw_probes(problem.rows, criterion.cross, criterion.engine, COARSE_PROBES, seed)
+        theta, near = coarse_start(estimating(criterion, few), theta)
     while True:
         equations = estimating(criterion, draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed))
-        found = find_root(equations, theta, tolerance=tolerance, max_iterations=max_iterations, report=tell)
-        history += found.history
-        theta = found.at.theta
+        found = find_root(
+            equations,
+            theta,
+            tolerance=tolerance,
+            max_iterations=max_iterations - len(history),
+            near=near,
+            report=_onward(history, time.perf_counter() - searched, tell),
+        )
+        theta, near = found.at.theta, True
         noise, errors = _noise(found.at)
-        if probes is not None or count >= MOST_PROBES or np.all(noise <= (LARGEST_NOISE * errors) ** 2):
+        enough = probes is not None or count >= MOST_PROBES or bool(np.all(noise <= (LARGEST_NOISE * errors) ** 2))
+        if enough or len(history) >= max_iterations:
             break
         count *= 2
     at = found.at
-    deviance, error = stochastic_deviance(equations, at, max(count, LOGDET_PROBES), seed)
+    names = [spec.name for spec in problem.design.spec.groups]
+    draws = stochastic_deviance(equations, at, names, max(count, LOGDET_PROBES), seed)
     fixed = fixed_effects(criterion, at)
     inverse = np.linalg.pinv(at.metric, hermitian=True)
     outcome = Outcome(
         at=at,
         solver="stochastic",
-        deviance=deviance,
-        deviance_error=error,
-        converged=found.converged,
+        deviance=float(draws.mean()),
+        deviance_error=float(draws.std(ddof=1) / np.sqrt(len(draws))),
+        deviance_draws=tuple(draws.tolist()),
+        converged=found.converged and enough,
         history=tuple(history),
         conditional=stochastic_conditional(criterion, at, fixed),
         posterior=posterior_draws(problem, at, fixed),
@@ -181,6 +199,19 @@ def _fit_stochastic(
         probes=count,
     )
     return assemble(problem, outcome, fixed, parameter_uncertainty(criterion, at), begun)
+
+
+def _onward(
+    history: list[Step], since: float, tell: Callable[[Step, Point], None]
+) -> Callable[[Step, Estimate], None]:
+    """What a search reports to: its steps are counted and timed on from those of the searches before it."""
+    first = len(history)
+
+    def note(step: Step, at: Estimate) -> None:
+        history.append(replace(step, iteration=first + step.iteration, seconds=since + step.seconds))
+        tell(history[-1], at)
+
+    return note
 
 
 def _noise(at: Estimate) -> tuple[FloatArray, FloatArray]:

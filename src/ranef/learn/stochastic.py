@@ -6,6 +6,7 @@ exact, and only what the rest adds is averaged over the probes (`ranef.learn.pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from ranef.errors import FitError
 from ranef.learn.criterion import EXACT, Criterion, chain_rule, curvature, information, tangents
 from ranef.learn.probes import Probes
 from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
-from ranef.solve.iterative import Iterative, log_determinant, prepare_iterative, solve_iterative
+from ranef.solve.iterative import TOLERANCE, Iterative, log_determinant, prepare_and_solve, solve_iterative
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -58,7 +59,9 @@ class Estimate:
     warm : dict
         Solutions that the next evaluation starts from.
     iterations : tuple of int
-        Conjugate-gradient iterations: fixed effects, response and probes, information.
+        Conjugate-gradient iterations: fixed effects, response and probes; information.
+    tolerance : float
+        Of the solutions.
     """
 
     theta: FloatArray
@@ -79,7 +82,8 @@ class Estimate:
     profile: FloatArray
     residual: float
     warm: dict[str, FloatArray]
-    iterations: tuple[int, int, int]
+    iterations: tuple[int, int]
+    tolerance: float
 
     def solve(self, right: Coefficients, fixed: bool = True) -> Coefficients:
         """``Q r`` in raw coordinates."""
@@ -94,27 +98,33 @@ def estimating(criterion: Criterion, probes: Probes) -> Estimating:
     return Estimating(criterion, probes, multiply(cross, unit, criterion.engine))
 
 
-def estimate(problem: Estimating, theta: FloatArray, warm: dict[str, FloatArray] | None = None) -> Estimate:
+def estimate(
+    problem: Estimating, theta: FloatArray, warm: dict[str, FloatArray] | None = None, tolerance: float = TOLERANCE
+) -> Estimate:
     """Score, metric and Monte-Carlo errors: two batches of conjugate gradients.
 
     Parameters
     ----------
     warm : dict, optional
         ``Estimate.warm`` of a nearby point.
+    tolerance : float
+        Of the solutions; see `ranef.solve.iterative`.
     """
     criterion, probes = problem.criterion, problem.probes
     cross, layout, engine = criterion.cross, criterion.layout, criterion.engine
     warm = warm or {}
     factors = layout.factors(theta)
-    system = prepare_iterative(cross, factors, engine, warm.get("pull"))
     joint = np.full(probes.count + 1, criterion.reml)
     joint[0] = True
-    solved = solve_iterative(
-        system,
+    system, solved, start = prepare_and_solve(
+        cross,
+        factors,
+        engine,
         _beside(problem.response, probes.data),
         fixed=joint,
         noise=_beside(zeros(cross, 1), probes.noise),
         start=warm.get("solution"),
+        tolerance=tolerance,
     )
     # minus the response in the first column: the products are then minus the weighted residual's
     solved.x.rest[-1] = 0.0
@@ -148,8 +158,10 @@ def estimate(problem: Estimating, theta: FloatArray, warm: dict[str, FloatArray]
     counts = [0]
 
     def solve(right: Coefficients) -> Coefficients:
-        # for the metric alone: three digits are enough
-        result = solve_iterative(system, right, start=warm.get("information"), tolerance=1e-3)
+        # for the metric alone: two digits are enough on the way, three at the end
+        result = solve_iterative(
+            system, right, start=warm.get("information"), tolerance=float(np.clip(10 * tolerance, 1e-3, 1e-2))
+        )
         found["information"] = result.spherical
         counts[0] = result.iterations
         return result.x
@@ -174,8 +186,9 @@ def estimate(problem: Estimating, theta: FloatArray, warm: dict[str, FloatArray]
         draws=_draws(criterion, solved.x, means),
         profile=chain_rule(layout, factors, [g.T @ g / sigma2 for g in scores]),
         residual=residual,
-        warm={"pull": system.pull, "solution": solved.spherical, **found},
-        iterations=(system.iterations, solved.iterations, counts[0]),
+        warm={"solution": start, **found},
+        iterations=(solved.iterations, counts[0]),
+        tolerance=tolerance,
     )
 
 
@@ -227,12 +240,12 @@ def _draws(criterion: Criterion, x: Coefficients, means: list[FloatArray]) -> Co
     return Coefficients(tuple(stages), x.rest[:, 1:])
 
 
-def stochastic_deviance(problem: Estimating, at: Estimate, probes: int, seed: int) -> tuple[float, float]:
-    """The criterion at an estimate, and its Monte-Carlo standard error."""
+def stochastic_deviance(problem: Estimating, at: Estimate, names: Sequence[str], probes: int, seed: int) -> FloatArray:
+    """The criterion at an estimate, one value for each probe of `ranef.solve.iterative.log_determinant`."""
     criterion = problem.criterion
     nu = criterion.degrees
-    logdet, error = log_determinant(at.system, probes, seed)
-    value = at.system.logdet_stages + logdet + nu * (1 + np.log(2 * np.pi * at.residual / nu))
+    value = at.system.logdet_stages + nu * (1 + np.log(2 * np.pi * at.residual / nu))
     if criterion.reml:
-        value += float(np.linalg.slogdet(at.system.precision)[1])
-    return float(value - criterion.cross.log_weights + criterion.log_scale), error
+        value += np.linalg.slogdet(at.system.precision)[1]
+    value += criterion.log_scale - criterion.cross.log_weights
+    return value + log_determinant(at.system, names, probes, seed)

@@ -223,12 +223,14 @@ def add_lanes(
     buffers = [np.zeros_like(out) for _ in lanes]
     engine.map(kernel, [(i, j, *shared, buffer) for (i, j), buffer in zip(lanes, buffers, strict=True)])
 
+    flat = out.reshape(-1)
+
     def add(first: int, last: int) -> None:
         for buffer in buffers:
-            np.add(out[first:last], buffer[first:last], out=out[first:last])
+            np.add(flat[first:last], buffer.reshape(-1)[first:last], out=flat[first:last])
 
     # a task costs as much as adding some ten thousand numbers
-    engine.each(ranges(np.ones(len(out)), max(1, min(16, out.size // 65_536))), add)
+    engine.each(ranges(np.ones(len(flat)), max(1, min(16, flat.size // 65_536))), add)
 
 
 def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine) -> FloatArray:

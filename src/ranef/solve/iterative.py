@@ -33,6 +33,8 @@ FloatArray = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-6
 MOST_ITERATIONS = 500
+# sides that `ranef.kernel.eliminate.apply_rest` takes at a time
+PANEL = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,29 +110,64 @@ def prepare_iterative(
     FitError
         If the fixed effects depend on each other given the random effects.
     """
+    draft = _without_fixed(cross, factors, engine)
+    crossed, own = _fixed_sides(draft)
+    pull, iterations, _ = conjugate_gradients(draft, crossed, start, tolerance)
+    return _with_fixed(draft, crossed, own, pull, iterations)
+
+
+def prepare_and_solve(
+    cross: CrossProducts,
+    factors: Sequence[FloatArray],
+    engine: Engine,
+    right: Coefficients,
+    *,
+    fixed: npt.NDArray[np.bool_],
+    noise: Coefficients,
+    start: FloatArray | None = None,
+    tolerance: float = TOLERANCE,
+) -> tuple[Iterative, Solved, FloatArray]:
+    """`prepare_iterative` and `solve_iterative` with one run of conjugate gradients.
+
+    Returns
+    -------
+    Iterative
+    Solved
+    warm : float64 array, shape (random, fixed + sides)
+        ``start`` at nearby factors.
+    """
+    draft = _without_fixed(cross, factors, engine)
+    crossed, own = _fixed_sides(draft)
+    halves, spherical = _reduce(draft, right, noise)
+    r, p = cross.random, cross.fixed
+    both = np.concatenate([crossed, spherical[:r]], axis=1)
+    kept, iterations, residual = conjugate_gradients(draft, both, start, tolerance)
+    system = _with_fixed(draft, crossed, own, kept[:, :p], iterations)
+    x = _finish(system, halves, spherical, kept[:, p:], fixed)
+    return system, Solved(x, kept[:, p:], iterations, residual), kept
+
+
+def _without_fixed(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine) -> Iterative:
     stages, logdet = eliminate_stages(cross, factors, engine)
     blocks, logdet_blocks = _preconditioner(cross, stages, factors, engine)
+    empty = np.zeros((cross.random, cross.fixed)), np.eye(cross.fixed)
+    return Iterative(cross, engine, tuple(factors), stages, logdet, blocks, logdet_blocks, *empty, 0)
+
+
+def _fixed_sides(system: Iterative) -> tuple[FloatArray, FloatArray]:
+    """``S_kx`` in spherical coordinates, and ``S_xx``."""
+    cross = system.cross
     r, p = cross.random, cross.fixed
-    draft = Iterative(
-        cross,
-        engine,
-        tuple(factors),
-        stages,
-        logdet,
-        blocks,
-        logdet_blocks,
-        np.zeros((r, p)),
-        np.eye(p),
-        0,
-    )
     unit = np.zeros((cross.columns, p))
     unit[r : r + p] = np.eye(p)
-    image = _schur(draft, unit)
-    crossed = raw_to_spherical(cross, factors, image)[:r]
-    pull, iterations, _ = conjugate_gradients(draft, crossed, start, tolerance)
-    precision = image[r : r + p] - crossed.T @ pull
+    image = _schur(system, unit)
+    return raw_to_spherical(cross, system.factors, image)[:r], image[r : r + p]
+
+
+def _with_fixed(draft: Iterative, crossed: FloatArray, own: FloatArray, pull: FloatArray, iterations: int) -> Iterative:
+    precision = own - crossed.T @ pull
     precision = (precision + precision.T) / 2
-    if p and not np.linalg.eigvalsh(precision)[0] > 0:
+    if len(own) and not np.linalg.eigvalsh(precision)[0] > 0:
         raise FitError(
             "the mixed-model system is singular in floating point: columns of the fixed part depend on each other "
             "given the random effects; drop one of them"
@@ -142,9 +179,16 @@ def _schur(system: Iterative, rest: FloatArray) -> FloatArray:
     """Raw Schur complement of the rest times ``rest``, shape (columns, sides)."""
     cross, engine = system.cross, system.engine
     out = multiply_kept(cross, rest, engine)
+    columns, sides = rest.shape
+    panels = -(-sides // PANEL)
+    wide = np.zeros((columns, panels * PANEL))
+    wide[:, :sides] = rest
+    source = np.ascontiguousarray(wide.reshape(columns, panels, PANEL).transpose(1, 0, 2))
+    total = np.zeros_like(source)
     for stage, reduced in zip(cross.stages, system.stages, strict=True):
-        shared = (stage.size, stage.offsets, stage.columns, reduced.reduced, rest)
-        add_lanes(eliminate.apply_rest, stage.lanes, shared, out, engine)
+        shared = (stage.size, stage.offsets, stage.columns, reduced.reduced, source)
+        add_lanes(eliminate.apply_rest, stage.lanes, shared, total, engine)
+    out += total.transpose(1, 0, 2).reshape(columns, -1)[:, :sides]
     return out
 
 
@@ -190,22 +234,32 @@ def precondition(system: Iterative, x: FloatArray) -> FloatArray:
 
 
 def log_determinant(
-    system: Iterative, probes: int, seed: int, iterations: int = 60, tolerance: float = 1e-4
-) -> tuple[float, float]:
-    """``log|S_kk|`` by stochastic Lanczos quadrature on the preconditioned system, and its Monte-Carlo standard error.
+    system: Iterative, names: Sequence[str], probes: int, seed: int, iterations: int = 60, tolerance: float = 1e-4
+) -> FloatArray:
+    """``log|S_kk|`` by stochastic Lanczos quadrature on the preconditioned system.
 
     Each probe of random signs starts a Lanczos process, read off conjugate gradients (Ubaru, Chen and Saad 2017).
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of each block. A sign depends on the seed, the name, the level's code, the coefficient and the probe's number
+        alone, so that systems with a factor in common have probes in common.
+
+    Returns
+    -------
+    float64 array, shape (probes,)
+        One estimate for each probe, independent of each other.
     """
     n = system.cross.random
     if not n:
-        return 0.0, 0.0
-    z = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,))).choice([-1.0, 1.0], (n, probes))
-    right = np.empty_like(z)
+        return np.zeros(probes)
+    right = np.empty((n, probes))
     for kept, block in zip(system.cross.kept, system.blocks, strict=True):
         # P = block^-1 = RR'; a right-hand side Rz makes the preconditioned process start at z
-        part = z[kept.place].reshape(kept.levels, kept.size, probes)
+        z = _signs(names[kept.block], kept.levels, kept.size, probes, seed)
         root = np.linalg.cholesky(np.linalg.inv(block))
-        right[kept.place] = (root @ part).reshape(-1, probes)
+        right[kept.place] = (root @ z).reshape(-1, probes)
     residual = right
     z = precondition(system, residual)
     norm = np.einsum("rs,rs->s", residual, z)
@@ -229,9 +283,17 @@ def log_determinant(
             break
         direction = z + ratios[-1] * direction
     table = np.array(lengths), np.array(ratios)
-    values = n * np.array([_quadrature(table[0][: steps[s], s], table[1][: steps[s], s]) for s in range(probes)])
-    error = float(np.std(values, ddof=1) / np.sqrt(probes)) if probes > 1 else float("nan")
-    return system.logdet_blocks + float(values.mean()), error
+    values = [_quadrature(table[0][: steps[s], s], table[1][: steps[s], s]) for s in range(probes)]
+    return np.asarray(system.logdet_blocks + n * np.array(values))
+
+
+def _signs(name: str, levels: int, size: int, probes: int, seed: int) -> FloatArray:
+    """Random signs of a factor, shape (levels, size, probes); the first probes are the same for any number of them."""
+    out = np.empty((levels, size, probes))
+    for c in range(size):
+        stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, c, *name.encode())))
+        out[:, c] = 2.0 * stream.integers(0, 2, (probes, levels), np.int8).T - 1.0
+    return out
 
 
 def _quadrature(lengths: FloatArray, ratios: FloatArray) -> float:
@@ -258,17 +320,25 @@ def conjugate_gradients(
     if not right.size:
         return np.zeros_like(right), 0, 0.0
     size = np.maximum(np.einsum("rs,rs->s", right, precondition(system, right)), 1e-300)
-    if start is None:
-        x, residual = np.zeros_like(right), right.copy()
-    else:
-        x = start.copy()
-        residual = right - _operator(system, x)
+    solution = np.zeros_like(right) if start is None else start.copy()
+    residual = right.copy() if start is None else right - _operator(system, solution)
     z = precondition(system, residual)
     norm = np.einsum("rs,rs->s", residual, z)
-    direction = z.copy()
-    for iteration in range(MOST_ITERATIONS):
-        if np.max(norm / size) <= tolerance**2:
-            return x, iteration, float(np.sqrt(np.max(norm / size)))
+    left = norm / size
+    going = np.arange(right.shape[1])
+    x, direction = solution, z.copy()
+    for iteration in range(MOST_ITERATIONS + 1):
+        left[going] = norm / size[going]
+        open_ = left[going] > tolerance**2
+        if not open_.any() or iteration == MOST_ITERATIONS:
+            solution[:, going] = x
+            break
+        # a panel costs the same with one side as with four
+        if -(-int(open_.sum()) // PANEL) < -(-len(going) // PANEL):
+            solution[:, going] = x
+            going = going[open_]
+            x, residual, direction = (np.ascontiguousarray(v[:, open_]) for v in (x, residual, direction))
+            norm = norm[open_]
         image = _operator(system, direction)
         along = np.einsum("rs,rs->s", direction, image)
         length = np.where(along > 0, norm / np.maximum(along, 1e-300), 0.0)
@@ -278,7 +348,7 @@ def conjugate_gradients(
         before, norm = norm, np.einsum("rs,rs->s", residual, z)
         direction *= norm / np.maximum(before, 1e-300)
         direction += z
-    return x, MOST_ITERATIONS, float(np.sqrt(np.max(norm / size)))
+    return solution, iteration, float(np.sqrt(left.max()))
 
 
 def solve_iterative(
@@ -305,14 +375,32 @@ def solve_iterative(
     tolerance : float
         Of the residuals over their right-hand sides, in the preconditioner's metric.
     """
+    halves, spherical = _reduce(system, right, noise)
+    kept, iterations, residual = conjugate_gradients(system, spherical[: system.cross.random], start, tolerance)
+    return Solved(_finish(system, halves, spherical, kept, fixed), kept, iterations, residual)
+
+
+def _reduce(system: Iterative, right: Coefficients, noise: Coefficients | None) -> tuple[list[FloatArray], FloatArray]:
+    """What the stages keep of the right-hand sides, and those of the rest in spherical coordinates."""
     cross = system.cross
-    r, p = cross.random, cross.fixed
     halves, rest = forward_substitute(cross, system.stages, right, system.engine, noise)
     spherical = raw_to_spherical(cross, system.factors, rest)
     if noise is not None:
-        spherical[:r] += noise.rest[:r]
-    kept, iterations, residual = conjugate_gradients(system, spherical[:r], start, tolerance)
-    solution = np.zeros_like(rest)
+        spherical[: cross.random] += noise.rest[: cross.random]
+    return halves, spherical
+
+
+def _finish(
+    system: Iterative,
+    halves: list[FloatArray],
+    spherical: FloatArray,
+    kept: FloatArray,
+    fixed: bool | npt.NDArray[np.bool_],
+) -> Coefficients:
+    """Fixed effects and stages, given the kept factors' solution without the fixed effects."""
+    cross = system.cross
+    r, p = cross.random, cross.fixed
+    solution = np.zeros_like(spherical)
     solution[:r] = kept
     if p and np.any(fixed):
         beta = np.linalg.solve(system.precision, spherical[r : r + p] - system.pull.T @ spherical[:r])
@@ -320,6 +408,4 @@ def solve_iterative(
         solution[:r] -= system.pull @ beta
         solution[r : r + p] = beta
     raw = spherical_to_raw(cross, system.factors, solution)
-    return Solved(
-        Coefficients(back_substitute(cross, system.stages, halves, raw, system.engine), raw), kept, iterations, residual
-    )
+    return Coefficients(back_substitute(cross, system.stages, halves, raw, system.engine), raw)
