@@ -105,13 +105,13 @@ DAMAGES = {
     "manifest cut": (cut("manifest.json", 500), "manifest.json is not JSON, or cut short"),
     "newer": (
         edit(lambda m: m.update(schema=7, written_by="9.1", spec=3)),
-        r"written by ranef 9\.1 in format 7; this ranef, .*, reads formats up to 1: install ranef 9\.1 or newer",
+        r"written by ranef 9\.1 in format 7; this ranef, .*, reads formats up to 2: install ranef 9\.1 or newer",
     ),
     "schema a text": (edit(lambda m: m.update(schema="1")), "another content than a manifest"),
     "field absent": (edit(lambda m: m.pop("groups")), "another content .* missing required field `groups`"),
     "field of a wrong type": (edit(lambda m: m.update(fixed_columns=["a"])), r"another content .*fixed_columns"),
     "unknown operation": (
-        edit(lambda m: m["spec"]["response"].update(type="exec")),
+        edit(lambda m: m["spec"]["response"]["value"].update(type="exec")),
         "another content .*response",
     ),
     "number a text": (edit(lambda m: m["info"].update(sigma="large")), "does not fit together"),

@@ -142,7 +142,18 @@ def test_directory(sleep, tmp_path):
     # the factor and its column share their levels
     assert names == ["arrays.safetensors", "levels/0.parquet", "manifest.json"]
     manifest = json.loads((target / "manifest.json").read_text())
-    assert (manifest["format"], manifest["schema"]) == ("ranef model", 1)
+    assert (manifest["format"], manifest["schema"]) == ("ranef model", 2)
+
+
+def test_a_model_of_the_first_schema_is_read(sleep, tmp_path):
+    save(sleep, tmp_path / "model")
+    path = tmp_path / "model" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    # then the response was a number: its operation and label stood in the spec themselves
+    response = manifest["spec"].pop("response")
+    manifest["spec"] |= {"response": response["value"], "response_label": response["label"]}
+    path.write_text(json.dumps({**manifest, "schema": 1}))
+    assert_same(sleep, load(tmp_path / "model"))
 
 
 def test_a_model_takes_the_place_of_another(case, sleep, tmp_path):

@@ -25,6 +25,7 @@ from ranef.artifact.manifest import (
     LevelsEntry,
     Manifest,
     from_plain,
+    upgraded,
 )
 from ranef.artifact.model import FitInfo, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
 from ranef.artifact.versions import versions
@@ -104,7 +105,7 @@ def _read_manifest(folder: Path) -> Manifest:
                 f"{folder} was written by ranef {header.written_by} in format {header.schema}; this ranef, "
                 f"{versions()['ranef']}, reads formats up to {SCHEMA}: install ranef {header.written_by} or newer"
             )
-        return msgspec.json.decode(text, type=Manifest)
+        return msgspec.convert(upgraded(whole), Manifest)
     except msgspec.MsgspecError as error:
         raise _damaged(path, f"has another content than a manifest ({error})") from error
 

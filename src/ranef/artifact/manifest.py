@@ -15,7 +15,7 @@ import msgspec
 from ranef.design.spec import DesignSpec
 
 FORMAT = "ranef model"
-SCHEMA = 1
+SCHEMA = 2
 
 MANIFEST_FILE = "manifest.json"
 ARRAYS_FILE = "arrays.safetensors"
@@ -116,6 +116,19 @@ class Manifest(msgspec.Struct, frozen=True):
     posterior: PosteriorEntry | None
     files: dict[str, FileEntry]
     draws: DrawsEntry | None = None
+
+
+def upgraded(plain: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of an older schema as one of this schema; anything else as it is.
+
+    Schema 1 knew numeric responses only: an operation and its label.
+    """
+    spec = plain.get("spec")
+    if plain.get("schema") != 1 or not isinstance(spec, dict):
+        return plain
+    known = {name: value for name, value in spec.items() if name != "response_label"}
+    response = {"kind": "number", "label": spec.get("response_label"), "value": spec.get("response")}
+    return {**plain, "spec": {**known, "response": {**response, "failures": None, "levels": []}}}
 
 
 def to_plain(record: msgspec.Struct) -> dict[str, Any]:

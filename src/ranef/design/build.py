@@ -12,6 +12,16 @@ import numpy.typing as npt
 from ranef.design.columns import Operation, evaluate
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
+from ranef.design.response import (
+    WEIGHTS,
+    check_trials,
+    check_variation,
+    learn_response,
+    response_of,
+    response_roles,
+    response_values,
+    without_intercept,
+)
 from ranef.design.roles import Roles, needed, require_levels
 from ranef.design.rows import (
     Dropped,
@@ -19,11 +29,12 @@ from ranef.design.rows import (
     complete_and_weighted,
     given_weights,
     numbered_as_in_the_data,
+    with_trials,
 )
-from ranef.design.spec import DesignSpec, GroupSpec, TermSpec
-from ranef.errors import DataError, FormulaError, OptionError, nearest
-from ranef.formula import check_columns, label
-from ranef.formula.nodes import Expression, Formula, Name, RandomTerm
+from ranef.design.spec import DesignSpec, GroupSpec, ResponseKind, TermSpec
+from ranef.errors import DataError, OptionError, nearest
+from ranef.formula import check_columns
+from ranef.formula.nodes import Expression, Formula, Name, RandomTerm, Response
 from ranef.table import (
     MISSING_IN_CSV,
     ColumnKind,
@@ -75,17 +86,20 @@ class Design:
     ----------
     spec : DesignSpec
     y : float64 array, shape (rows,)
+        As `ranef.design.response.response_values` gives it.
     x : float64 array, shape (rows, columns of the fixed part)
     groups : tuple of Group
         One for each of ``spec.groups``.
     offset : float64 array, shape (rows,), or None
     weights : float64 array, shape (rows,), or None
-        Positive.
+        Positive; of a proportion the trials.
     column_levels : mapping of str to Levels
         Levels of every column that is read as a factor, for new data.
     kept : bool array, shape (rows of the data,), or None
         Which rows of the data these are; None if all.
     dropped : Dropped
+    empty_categories : tuple of str
+        Levels of the response's column that no row of the fit has; they are no categories of the model.
     """
 
     spec: DesignSpec
@@ -97,14 +111,13 @@ class Design:
     column_levels: Mapping[str, Levels]
     kept: npt.NDArray[np.bool_] | None
     dropped: Dropped
+    empty_categories: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Computed:
     """What the compiled formula gives on the complete rows."""
 
-    response: Operation
-    y: FloatArray
     fixed: ModelMatrixSpec
     x: FloatArray
     offsets: tuple[Operation, ...]
@@ -119,6 +132,7 @@ def build_design(
     weights: str | npt.ArrayLike | None = None,
     offset: str | None = None,
     missing: Missing = "drop",
+    kind: ResponseKind = "number",
 ) -> Design:
     """Read the columns that a formula needs and compute its design.
 
@@ -132,37 +146,32 @@ def build_design(
         A column's name; added to what ``offset()`` in the formula says.
     missing : {"drop", "raise"}
         What to do with rows that lack a value in any column used.
+    kind : {"number", "binary", "proportion", "count", "positive", "ordered"}
+        What the family takes as response; see `ranef.design.response`. The trials of ``cbind()`` become the weights.
+        An ordered response has no intercept in its fixed part.
 
     Raises
     ------
     FormulaError, DataError, OptionError
     """
-    if formula.response is None:
-        raise FormulaError("the formula has no response; write it left of `~`, such as `y ~ x`", formula.text, 0, 1)
-    if len(formula.response.expressions) > 1:
-        span = formula.response.span
-        raise FormulaError(
-            "cbind() is the response of binomial families; a gaussian model has one response",
-            formula.text,
-            span.start,
-            span.end,
-        )
+    response = response_of(formula, kind)
     check_columns(formula, source.columns)
     column_weights = weights if isinstance(weights, str) else None
     for option, name in (("weights", column_weights), ("offset", offset)):
         _check_option_column(option, name, source.columns)
+    if len(response.expressions) > 1 and weights is not None:
+        raise OptionError("cbind(successes, failures) says how many trials a row has: leave the weights out")
     offsets: list[Expression] = [*formula.offsets, *([Name(offset)] if offset else [])]
-    response = formula.response.expressions[0]
-    numeric = [response, *offsets, *([Name(column_weights)] if column_weights else [])]
+    numeric = [*offsets, *([Name(column_weights)] if column_weights else [])]
     try:
-        roles = _roles(formula, numeric, source.columns)
+        roles = _roles(formula, response, kind, numeric, source.columns)
     except DataError as error:
         raise _with_example(error, source) from error
     table = read_table(source, numbers=roles.numbers, factors=roles.factors)
     if table.rows == 0:
         raise DataError("the data have no rows; check how they were read or filtered")
     check_finite(table, sorted(roles.numbers))
-    given = given_weights(weights, table, "inverse variances up to a factor")
+    given = given_weights(weights, table, WEIGHTS[kind])
     for name in sorted(roles.numbers):
         _check_size(f"column {name!r}", name, table.numbers[name])
     if given is not None and column_weights is None:
@@ -170,14 +179,19 @@ def build_design(
     everything = table
     rows = complete_and_weighted(table, given, missing)
     kinds = source.columns
+    with numbered_as_in_the_data(rows):
+        learned = learn_response(response, kind, rows.table, kinds)
+        y, trials = response_values(learned.spec, rows.table)
+        check_trials(learned.spec, y, rows.weights)
+    if trials is not None:
+        rows, y = with_trials(rows, trials, learned.spec.label), y[trials > 0]
 
     def compute(table: Table) -> _Computed:
-        response_value = learn_expression(response, table, kinds)
         fixed = learn(formula.fixed, table, kinds)
+        if kind == "ordered":
+            fixed = without_intercept(fixed)
         offset_values = tuple(learn_expression(one, table, kinds) for one in offsets)
         return _Computed(
-            response=response_value,
-            y=np.array(evaluate(response_value, table)),
             fixed=fixed,
             x=model_matrix(fixed, table),
             offsets=offset_values,
@@ -187,13 +201,12 @@ def build_design(
 
     with numbered_as_in_the_data(rows):
         computed = compute(rows.table)
-    _check_response(computed.y, label(response))
-    _check_sizes(computed)
+    check_variation(learned.spec, y)
+    _check_sizes(computed, y)
     groups = computed.groups
     spec = DesignSpec(
         formula=formula.text,
-        response=computed.response,
-        response_label=label(response),
+        response=learned.spec,
         fixed=computed.fixed,
         groups=tuple(spec for spec, _ in groups),
         offsets=computed.offsets,
@@ -203,7 +216,7 @@ def build_design(
     _check_apart(spec, [group for _, group in groups], computed.x)
     return Design(
         spec=spec,
-        y=computed.y,
+        y=y,
         x=computed.x,
         groups=tuple(group for _, group in groups),
         offset=computed.offset,
@@ -211,6 +224,7 @@ def build_design(
         column_levels={name: factor.levels for name, factor in everything.factors.items()},
         kept=rows.kept,
         dropped=rows.dropped,
+        empty_categories=learned.empty,
     )
 
 
@@ -228,8 +242,14 @@ def _with_example(error: DataError, source: Source) -> DataError:
     return DataError(f"{error} ({example})", column=error.column, row=found[0])
 
 
-def _roles(formula: Formula, numeric: list[Expression], kinds: Mapping[str, ColumnKind]) -> Roles:
-    parts = [needed(formula.fixed, kinds), needed(numeric, kinds)]
+def _roles(
+    formula: Formula,
+    response: Response,
+    kind: ResponseKind,
+    numeric: list[Expression],
+    kinds: Mapping[str, ColumnKind],
+) -> Roles:
+    parts = [needed(formula.fixed, kinds), response_roles(response, kind, kinds), needed(numeric, kinds)]
     parts += [needed(term.effects, kinds) for term in formula.random]
     grouping = {name for term in formula.random for name in _group_columns(term)}
     for name in sorted(grouping):
@@ -259,25 +279,14 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _check_response(y: FloatArray, name: str) -> None:
-    if len(y) < 2:
-        raise DataError("one row is left to fit, and a model needs more: check which rows lack values", count=1)
-    if np.all(y == y[0]):
-        raise DataError(
-            f"the response {name} has the same value, {y[0]:g}, in all {len(y):,} rows: there is no variation to "
-            "model; choose another response",
-            column=name,
-        )
-
-
-def _check_sizes(computed: _Computed) -> None:
+def _check_sizes(computed: _Computed, y: FloatArray) -> None:
     """Refuse columns that the formula made too large or too small; their inputs were checked."""
     for name, column in zip(computed.fixed.names, computed.x.T, strict=True):
         _check_size(name, name, column)
     for spec, group in computed.groups:
         for name, column in zip(spec.coefficients, group.covariates.T, strict=True):
             _check_size(f"{name}, which varies with {spec.name},", name, column)
-    _check_size("the response", None, computed.y)
+    _check_size("the response", None, y)
 
 
 def _check_size(what: str, column: str | None, values: FloatArray) -> None:
@@ -323,7 +332,7 @@ def _factor(columns: tuple[str, ...], table: Table) -> tuple[Factor, Combination
 
 
 def _check_counts(spec: DesignSpec, groups: list[Group], rows: int) -> None:
-    """lme4's rules for what can be told apart from the residual."""
+    """lme4's rules for what can be told apart, from the residual where there is one."""
     for group_spec, group in zip(spec.groups, groups, strict=True):
         levels, name = len(group.levels), group_spec.name
         if levels < 2:
@@ -332,6 +341,8 @@ def _check_counts(spec: DesignSpec, groups: list[Group], rows: int) -> None:
                 "at least two; drop the term",
                 column=group_spec.columns[0],
             )
+        if spec.kind != "number":
+            continue
         if levels >= rows:
             raise DataError(
                 f"grouping factor {name!r} has {levels:,} levels in {rows:,} rows: with one row a level its effects "
@@ -352,12 +363,14 @@ def _check_apart(spec: DesignSpec, groups: list[Group], x: FloatArray) -> None:
     """A random effect that the fixed effects can reproduce leaves nothing to learn its variance from."""
     from ranef.design.rank import independent, triangle  # SciPy, which predictions do without
 
-    p = x.shape[1]
-    if p >= len(x):
+    thresholds = 1 if spec.kind == "ordered" else 0  # they are its intercept
+    p = x.shape[1] + thresholds
+    small = [pair for pair in zip(spec.groups, groups, strict=True) if len(pair[1].levels) <= p]
+    if p >= len(x) or not small:
         return
-    for group_spec, group in zip(spec.groups, groups, strict=True):
-        if len(group.levels) > p:
-            continue
+    if thresholds:
+        x = np.column_stack([np.ones(len(x)), x])
+    for group_spec, group in small:
         for name, covariate in zip(group_spec.coefficients, group.covariates.T, strict=True):
             by_level = np.zeros((len(x), len(group.levels)))
             by_level[np.arange(len(x)), group.codes] = covariate

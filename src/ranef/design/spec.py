@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from ranef.design.matrix import INTERCEPT, ModelMatrixSpec, Value
+
+ResponseKind: TypeAlias = Literal["number", "binary", "proportion", "count", "positive", "ordered"]
+
+
+class ResponseSpec(msgspec.Struct, frozen=True):
+    """What the model explains.
+
+    Attributes
+    ----------
+    kind : {"number", "binary", "proportion", "count", "positive", "ordered"}
+        What the family takes.
+    label : str
+        As R writes it: ``log(y)``, ``cbind(a, n - a)``.
+    value : Value
+        A numeric operation, or the categories of a column; of ``cbind()`` the successes.
+    failures : Value or None
+        A numeric operation, of ``cbind()`` only.
+    levels : tuple of str
+        Categories in order, the response's codes: all of an ordered response, failure and success of a column with two
+        levels; else empty.
+    """
+
+    kind: ResponseKind
+    label: str
+    value: Value
+    failures: Value | None
+    levels: tuple[str, ...]
 
 
 class TermSpec(msgspec.Struct, frozen=True):
@@ -66,11 +93,10 @@ class DesignSpec(msgspec.Struct, frozen=True):
     ----------
     formula : str
         As written; another form could name the columns otherwise.
-    response : Value
-        A numeric operation.
-    response_label : str
+    response : ResponseSpec
     fixed : ModelMatrixSpec
-        All columns, those that were dropped as aliased too.
+        All columns, those that were dropped as aliased too; without the intercept where the response is ordered, since
+        thresholds take its place.
     groups : tuple of GroupSpec
         By number of levels, largest first, as lme4 orders them.
     offsets : tuple of Value
@@ -80,9 +106,20 @@ class DesignSpec(msgspec.Struct, frozen=True):
     """
 
     formula: str
-    response: Value
-    response_label: str
+    response: ResponseSpec
     fixed: ModelMatrixSpec
     groups: tuple[GroupSpec, ...]
     offsets: tuple[Value, ...]
     weights: str | None
+
+    @property
+    def kind(self) -> ResponseKind:
+        return self.response.kind
+
+    @property
+    def response_label(self) -> str:
+        return self.response.label
+
+    @property
+    def response_levels(self) -> tuple[str, ...]:
+        return self.response.levels
