@@ -156,6 +156,22 @@ def test_a_model_of_the_first_schema_is_read(sleep, tmp_path):
     assert_same(sleep, load(tmp_path / "model"))
 
 
+def test_probes_are_kept_and_models_from_before_them_are_read(tmp_path):
+    with engine(1) as pool:
+        design = build_design(parse("diameter ~ 1 + (1 | plate) + (1 | sample)"), open_source(data("penicillin")))
+        model = fit_gaussian(design, "reml", pool, solver="stochastic")
+    draws = model.info.deviance_draws
+    assert model.info.deviance == pytest.approx(np.mean(draws), rel=1e-12)
+    assert model.info.deviance_error == pytest.approx(np.std(draws, ddof=1) / np.sqrt(len(draws)))
+    save(model, tmp_path / "model")
+    assert_same(model, load(tmp_path / "model"))
+    path = tmp_path / "model" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["info"].pop("deviance_draws")
+    path.write_text(json.dumps(manifest))
+    assert_same(load(tmp_path / "model").info, msgspec.structs.replace(model.info, deviance_draws=()))
+
+
 def test_a_model_takes_the_place_of_another(case, sleep, tmp_path):
     save(case[0], tmp_path / "model")
     save(sleep, str(tmp_path / "model"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ranef.errors import ConvergenceWarning, OptionError
-from ranef.result.compare import anova_table, anova_text
+from ranef.result.compare import anova_table, difference
 from tests.result.fits import SLEEP, fit_rows, fitted
 
 ONE = "Reaction ~ 1 + (1 | Subject)"
@@ -49,24 +49,6 @@ def test_one_fit_gives_its_terms():
     assert anova_table(models("reml", SLEEP), ["fit"])["term"] == ["Days"]
 
 
-def test_as_text():
-    table = anova_table(models("ml", ONE, DAYS, SLEEP), ["one", "days", "slopes"])
-    assert anova_text(table) == "\n".join(
-        [
-            "model  npar    AIC    BIC  logLik deviance   chisq df        p",
-            "one       3 1916.5 1926.1 -955.27   1910.5",
-            "days      4 1802.1 1814.9 -897.04   1794.1 116.462  1   <2e-16",
-            "slopes    6 1763.9 1783.1 -875.97   1751.9  42.139  2 7.07e-10",
-        ]
-    )
-    assert anova_text(anova_table(models("reml", SLEEP), ["fit"])) == "\n".join(
-        [
-            "term sumsq meansq numdf dendf      F        p",
-            "Days 30031  30031     1  17.0 45.853 3.26e-06",
-        ]
-    )
-
-
 def test_a_worse_larger_model_is_a_warning():
     small, large = models("ml", DAYS, SLEEP)
     worse = replace(large, info=msgspec.structs.replace(large.info, deviance=small.info.deviance + 1))
@@ -92,8 +74,9 @@ def test_what_cannot_be_compared():
         anova_table([], [])
 
 
-@pytest.mark.parametrize(("error", "verdict"), [(0.5, True), (0.9, False)])
+@pytest.mark.parametrize(("error", "verdict"), [(0.35, True), (0.36, False)])
 def test_monte_carlo_errors_are_shown_and_decide_whether_there_is_a_verdict(error, verdict):
+    """The errors of fits that were saved before there were draws are added as independent."""
     pair = [
         replace(model, info=msgspec.structs.replace(model.info, deviance_error=error, solver="stochastic"))
         for model in models("ml", ONE, DAYS)
@@ -101,8 +84,68 @@ def test_monte_carlo_errors_are_shown_and_decide_whether_there_is_a_verdict(erro
     if verdict:
         table = anova_table(pair, ["one", "days"])
     else:
-        with pytest.warns(ConvergenceWarning, match=r"days: no p value.*more probes"):
+        with pytest.warns(ConvergenceWarning, match=r"days: no p value.*exceeds 0.5.*more probes"):
             table = anova_table(pair, ["one", "days"])
     assert table["chisq_mcse"][1] == pytest.approx(np.sqrt(2) * error)
     assert np.isfinite(table["p"][1]) == verdict
     assert "chisq_mcse" not in anova_table(models("ml", ONE, DAYS), ["one", "days"])
+
+
+def crossed():
+    """Two crossed factors and a third with few levels; every effect below is there, but small."""
+    rng = np.random.default_rng(0)
+    n, levels = 2500, {"u": 250, "i": 60, "c": 20}
+    rows = {name: rng.integers(0, count, n) for name, count in levels.items()}
+    x = rng.normal(size=n)
+    y = 0.05 * x + rng.normal(size=n)
+    for name, sd in (("u", 0.5), ("i", 0.6), ("c", 0.2)):
+        y += sd * rng.normal(size=levels[name])[rows[name]]
+    return {**rows, "x": x, "y": y + 0.15 * rng.normal(size=60)[rows["i"]] * x}
+
+
+CROSSED = "y ~ x + (1 | u) + (1 | i)"
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger", "share"),
+    [
+        ("y ~ 1 + (1 | u) + (1 | i)", CROSSED, 0.01),
+        (CROSSED, "y ~ x + (1 + x | u) + (1 | i)", 0.3),
+        (CROSSED, "y ~ x + (1 | u) + (1 + x | i)", 0.8),
+        # on one side there is nothing to sample, or another factor: the error is that of independent fits
+        ("y ~ x + (1 | u)", CROSSED, 1.0),
+        ("y ~ x + (1 | i)", "y ~ x + (1 | i) + (1 | u)", 1.0),
+        ("y ~ x + (1 | c) + (1 | i)", CROSSED, 1.3),
+    ],
+)
+def test_probes_in_common_leave_the_error_of_the_difference(smaller, larger, share):
+    """Against the exact fits: the errors cover the truth, and are this share of those of independent fits at most."""
+    rows = crossed()
+    exact = [fit_rows(rows, formula, "ml")[1].info.deviance for formula in (smaller, larger)]
+    off, ratio = [], []
+    for seed in range(20):
+        pair = [fit_rows(rows, f, "ml", solver="stochastic", seed=seed)[1] for f in (smaller, larger)]
+        gained, error = difference(*pair)
+        off.append((gained - exact[0] + exact[1]) / error)
+        ratio.append(error / np.hypot(pair[0].info.deviance_error, pair[1].info.deviance_error))
+    # the mean of 20 squares of a t variable with 15 degrees of freedom is above 2.4 once in 2,000 times
+    assert np.mean(np.square(off)) < 2.4
+    assert np.median(ratio) <= share
+
+
+def test_fits_without_a_seed_or_a_number_of_probes_in_common():
+    rows = crossed()
+    exact = [fit_rows(rows, f, "ml")[1].info.deviance for f in (CROSSED, "y ~ x + (1 + x | u) + (1 | i)")]
+    one = fit_rows(rows, CROSSED, "ml", solver="stochastic", seed=1)[1]
+    two, more = (
+        fit_rows(rows, "y ~ x + (1 + x | u) + (1 | i)", "ml", solver="stochastic", seed=seed, probes=probes)[1]
+        for seed, probes in ((2, None), (1, 64))
+    )
+    gained, error = difference(one, two)
+    assert abs(gained - exact[0] + exact[1]) < 4 * error
+    # independent errors; from 16 pairs, a standard deviation is known to a fifth
+    assert 0.5 < error / np.hypot(one.info.deviance_error, two.info.deviance_error) < 1.5
+    assert (len(one.info.deviance_draws), len(more.info.deviance_draws)) == (16, 64)
+    gained, error = difference(one, more)
+    assert abs(gained - exact[0] + exact[1]) < 4 * error
+    assert error < 0.3 * one.info.deviance_error

@@ -248,4 +248,4 @@ def stochastic_deviance(problem: Estimating, at: Estimate, names: Sequence[str],
     if criterion.reml:
         value += np.linalg.slogdet(at.system.precision)[1]
     value += criterion.log_scale - criterion.cross.log_weights
-    return value + log_determinant(at.system, names, probes, seed)
+    return np.asarray(value + log_determinant(at.system, names, probes, seed))

@@ -22,13 +22,25 @@ def anova(*fits: Fit) -> Any:
     -------
     table
         In the library of the first fit's data. Several fits, ordered by their parameters: model (the formula), npar,
-        AIC, BIC, logLik, deviance, chisq, df, p. One fit: a row for each fixed term with its F test (Satterthwaite).
+        AIC, BIC, logLik, deviance, chisq, df, p; with a stochastic fit among them also chisq_mcse, the Monte-Carlo
+        standard error of chisq: where it exceeds 0.5 no verdict is given, and p is missing. One fit: a row for each
+        fixed term with its F test (Satterthwaite).
 
     Raises
     ------
     OptionError
         If the fits cannot be compared: other rows or another response, REML with different fixed parts, or REML
         beside ML.
+
+    Warns
+    -----
+    ConvergenceWarning
+        A larger model has a smaller likelihood, or a Monte-Carlo error leaves no verdict.
+
+    Notes
+    -----
+    Stochastic fits with the same ``seed`` use the same random probes for what they have in common, and the error of
+    chisq is that of the difference probe by probe: far below the errors of the two log-likelihoods, mostly.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import chdtrc
@@ -11,12 +12,11 @@ from ranef.artifact.model import Model
 from ranef.errors import ConvergenceWarning, OptionError
 from ranef.result.criteria import aic, bic, loglik
 from ranef.result.tables import Columns
-from ranef.result.text import align, format_numbers, format_p
 from ranef.result.type3 import type3_table
 from ranef.result.warn import warn
 
-# Monte-Carlo standard error of a likelihood-ratio statistic above which there is no verdict: 0.5 in the log-likelihood
-MOST_NOISE = 1.0
+# Monte-Carlo standard error of a likelihood-ratio statistic above which there is no verdict
+MOST_NOISE = 0.5
 
 
 def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
@@ -37,7 +37,7 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     dict
         ``model``, ``npar``, ``AIC``, ``BIC``, ``logLik``, ``deviance``, ``chisq``, ``df``, ``p``; NaN where there is no
         test. With a stochastic fit among them also ``chisq_mcse``, the Monte-Carlo standard error of ``chisq``; where
-        it exceeds 1 there is no p value. For one model see `ranef.result.type3.type3_table`.
+        it exceeds 0.5 there is no verdict, and p is NaN. For one model see `ranef.result.type3.type3_table`.
 
     Raises
     ------
@@ -49,6 +49,12 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     -----
     ConvergenceWarning
         A larger model has a smaller likelihood, or the Monte-Carlo error leaves no verdict.
+
+    Notes
+    -----
+    Two stochastic fits with the same seed have the probes of their log-determinants in common wherever they have a
+    factor in common that neither eliminates. Their Monte-Carlo errors then cancel from ``chisq``, which is the mean of
+    the differences probe by probe; `difference` has the details.
     """
     if not models:
         raise OptionError("there is no model to test; give at least one")
@@ -60,10 +66,8 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     npar = np.array([model.info.df for model in ordered], dtype=np.int64)
     deviance = np.array([model.info.deviance for model in ordered])
     df = np.append(np.nan, np.diff(npar).astype(np.float64))
-    gained = np.append(np.nan, -np.diff(deviance))
+    gained, noise = np.array([(np.nan, np.nan), *(difference(a, b) for a, b in pairwise(ordered))]).T
     tested = df > 0
-    squared = np.array([model.info.deviance_error**2 for model in ordered])
-    noise = np.append(np.nan, np.sqrt(squared[1:] + squared[:-1]))
     # less than this is how far apart two converged searches may end
     worse = [names[order[i]] for i in range(1, len(order)) if tested[i] and gained[i] < -1e-5 - 3 * noise[i]]
     if worse:
@@ -76,8 +80,8 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     unsure = [names[order[i]] for i in range(1, len(order)) if tested[i] and noise[i] > MOST_NOISE]
     if unsure:
         warn(
-            f"{', '.join(unsure)}: no p value, because the Monte-Carlo error of the log-likelihood ratio exceeds "
-            f"{MOST_NOISE / 2}; fit with more probes (probes=64), or with solver='exact'",
+            f"{', '.join(unsure)}: no p value, because the Monte-Carlo error of chisq exceeds {MOST_NOISE}; fit both "
+            "models with the same seed and more probes (probes=64), or with solver='exact'",
             ConvergenceWarning,
         )
     known = tested & (noise <= MOST_NOISE)
@@ -92,24 +96,24 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
         "df": np.where(tested, df, np.nan),
         "p": np.where(known, chdtrc(np.where(known, df, 1.0), np.where(known, chisq, 0.0)), np.nan),
     }
-    return {**table, "chisq_mcse": noise} if np.any(squared > 0) else table
+    return {**table, "chisq_mcse": noise} if any(model.info.deviance_error > 0 for model in models) else table
 
 
-def anova_text(table: Columns) -> str:
-    """A table of `anova_table` as aligned text."""
-    shown = {
-        "npar": [str(value) for value in table.get("npar", [])],
-        "numdf": [str(value) for value in table.get("numdf", [])],
-        "df": ["" if np.isnan(value) else f"{value:.0f}" for value in table.get("df", [])],
-        "dendf": [f"{value:.1f}" for value in table.get("dendf", [])],
-        "p": format_p(table["p"]),
-    }
-    header = list(table)
-    columns = [
-        list(table[name]) if name in ("model", "term") else shown.get(name) or format_numbers(table[name], 5)
-        for name in header
-    ]
-    return "\n".join(align(header, columns))
+def difference(smaller: Model, larger: Model) -> tuple[float, float]:
+    """How much lower the second model's deviance is, and the Monte-Carlo standard error of that.
+
+    Two stochastic fits are compared probe by probe, over the probes that both have. Pairs are independent of each
+    other, so the error of their mean is right whatever the fits have in common: small if they share seed and factors,
+    that of independent fits if they share nothing. Beside an exact fit the other's own error is left. Where a fit was
+    saved before there were draws, the errors are added as independent.
+    """
+    one, two = (np.array(model.info.deviance_draws) for model in (smaller, larger))
+    common = min(len(one), len(two))
+    if common < 2:
+        gained = smaller.info.deviance - larger.info.deviance
+        return gained, float(np.hypot(smaller.info.deviance_error, larger.info.deviance_error))
+    pairs = one[:common] - two[:common]
+    return float(pairs.mean()), float(pairs.std(ddof=1) / np.sqrt(common))
 
 
 def _check(models: Sequence[Model], names: Sequence[str]) -> None:

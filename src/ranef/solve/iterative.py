@@ -238,7 +238,9 @@ def log_determinant(
 ) -> FloatArray:
     """``log|S_kk|`` by stochastic Lanczos quadrature on the preconditioned system.
 
-    Each probe of random signs starts a Lanczos process, read off conjugate gradients (Ubaru, Chen and Saad 2017).
+    The trace of a logarithm is exact on the directions that shift all levels of a factor alike, where the system is far
+    from its diagonal blocks, and estimated by probes of random signs on what is orthogonal to them (Ubaru, Chen and
+    Saad 2017; Meyer, Musco, Musco and Woodruff 2021).
 
     Parameters
     ----------
@@ -252,24 +254,46 @@ def log_determinant(
         One estimate for each probe, independent of each other.
     """
     n = system.cross.random
-    if not n:
-        return np.zeros(probes)
-    right = np.empty((n, probes))
+    signs, common = np.zeros((n, probes)), []
     for kept, block in zip(system.cross.kept, system.blocks, strict=True):
-        # P = block^-1 = RR'; a right-hand side Rz makes the preconditioned process start at z
-        z = _signs(names[kept.block], kept.levels, kept.size, probes, seed)
         root = np.linalg.cholesky(np.linalg.inv(block))
-        right[kept.place] = (root @ z).reshape(-1, probes)
-    residual = right
+        signs[kept.place] = _signs(names[kept.block], kept.levels, kept.size, probes, seed).reshape(-1, probes)
+        shift = np.zeros((n, kept.size))
+        shift[kept.place] = root.transpose(0, 2, 1).reshape(-1, kept.size)
+        common.append(shift)
+    known = np.linalg.qr(np.concatenate([np.zeros((n, 0)), *common], axis=1))[0]
+    values = _lanczos(system, np.concatenate([known, signs - known @ (known.T @ signs)], axis=1), iterations, tolerance)
+    exact = values[: known.shape[1]].sum()
+    return np.asarray(system.logdet_blocks + exact + values[known.shape[1] :])
+
+
+def _signs(name: str, levels: int, size: int, probes: int, seed: int) -> FloatArray:
+    """Random signs of a factor, shape (levels, size, probes); the first probes are the same for any number of them."""
+    out = np.empty((levels, size, probes))
+    for c in range(size):
+        stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, c, *name.encode())))
+        out[:, c] = 2.0 * stream.integers(0, 2, (probes, levels), np.int8).T - 1.0
+    return out
+
+
+def _lanczos(system: Iterative, start: FloatArray, iterations: int, tolerance: float) -> FloatArray:
+    """``q' log(M) q`` of every column of ``start`` (random, sides); ``M`` is the preconditioned system."""
+    residual = np.empty_like(start)
+    for kept, block in zip(system.cross.kept, system.blocks, strict=True):
+        # P = block^-1 = RR'; conjugate gradients on a right-hand side Rq are Lanczos on R^-1 S R^-T from q
+        root = np.linalg.cholesky(np.linalg.inv(block))
+        residual[kept.place] = (root @ start[kept.place].reshape(kept.levels, kept.size, -1)).reshape(
+            -1, start.shape[1]
+        )
     z = precondition(system, residual)
     norm = np.einsum("rs,rs->s", residual, z)
-    first = norm.copy()
+    first = np.maximum(norm, 1e-300)
     direction = z.copy()
     lengths: list[FloatArray] = []
     ratios: list[FloatArray] = []
-    steps = np.zeros(probes, np.int64)
-    for _ in range(min(iterations, n)):
-        # a probe that has met its whole Krylov space is done before the others
+    steps = np.zeros(start.shape[1], np.int64)
+    for _ in range(min(iterations, len(start))):
+        # a side that has met its whole Krylov space is done before the others
         going = norm > 1e-24 * first
         steps += going
         image = _operator(system, direction)
@@ -283,17 +307,9 @@ def log_determinant(
             break
         direction = z + ratios[-1] * direction
     table = np.array(lengths), np.array(ratios)
-    values = [_quadrature(table[0][: steps[s], s], table[1][: steps[s], s]) for s in range(probes)]
-    return np.asarray(system.logdet_blocks + n * np.array(values))
-
-
-def _signs(name: str, levels: int, size: int, probes: int, seed: int) -> FloatArray:
-    """Random signs of a factor, shape (levels, size, probes); the first probes are the same for any number of them."""
-    out = np.empty((levels, size, probes))
-    for c in range(size):
-        stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, c, *name.encode())))
-        out[:, c] = 2.0 * stream.integers(0, 2, (probes, levels), np.int8).T - 1.0
-    return out
+    # nothing may be left of a side: with one level there is but one direction
+    values = [_quadrature(table[0][:m, s], table[1][:m, s]) if m else 0.0 for s, m in enumerate(steps)]
+    return np.asarray(first * np.array(values))
 
 
 def _quadrature(lengths: FloatArray, ratios: FloatArray) -> float:
