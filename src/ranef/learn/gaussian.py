@@ -162,7 +162,9 @@ def _fit_stochastic(
     near = False
     if criterion.cross.rows >= COARSE_ROWS:
         few = draw_probes(problem.rows, criterion.cross, criterion.engine, COARSE_PROBES, seed)
-        theta, near = coarse_start(estimating(criterion, few), theta)
+        # one evaluation at least is left for the search itself
+        onward = _onward(history, time.perf_counter() - searched, tell)
+        theta, near = coarse_start(estimating(criterion, few), theta, max_iterations - 1, onward)
     while True:
         equations = estimating(criterion, draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed))
         found = find_root(

@@ -72,15 +72,19 @@ def find_root(
     note(current, decrement, True)
     settled = refused = 0
     while True:
-        if decrement <= tolerance and current.tolerance > 2 * TIGHTEST:
+        spent = len(history) >= max_iterations
+        precise = current.tolerance <= 2 * TIGHTEST
+        if decrement <= tolerance and not precise and not spent:
             current = estimate(problem, current.theta, current.warm, TIGHTEST)
             decrement, step = newton_step(current, correction, damping)
             note(current, decrement, True)
             continue
         if decrement <= tolerance:
             theta = _elsewhere(problem, current) if settled < MOST_SETTLEMENTS else None
-            if theta is None:
-                return Root(current, settled < MOST_SETTLEMENTS, tuple(history), decrement)
+            if theta is None or spent:
+                return Root(
+                    current, theta is None and precise and settled < MOST_SETTLEMENTS, tuple(history), decrement
+                )
             settled += 1
             current, correction, damping = (
                 estimate(problem, theta, current.warm, TIGHTEST),
@@ -90,7 +94,7 @@ def find_root(
             decrement, step = newton_step(current, correction, damping)
             note(current, decrement, True)
             continue
-        if len(history) >= max_iterations or refused > MOST_REFUSALS:
+        if spent or refused > MOST_REFUSALS:
             return Root(current, False, tuple(history), decrement)
         trial = estimate(problem, layout.canonical(current.theta + step), current.warm, _accuracy(decrement))
         measure, _ = newton_step(trial, np.zeros_like(correction), 0.0)
@@ -109,22 +113,31 @@ def find_root(
         note(current, decrement, True)
 
 
-def coarse_start(problem: Estimating, start: FloatArray) -> tuple[FloatArray, bool]:
+def coarse_start(
+    problem: Estimating,
+    start: FloatArray,
+    max_iterations: int,
+    report: Callable[[Step, Estimate], None] | None = None,
+) -> tuple[FloatArray, bool]:
     """A start for `find_root`: Newton steps with the few probes of ``problem``, at a fraction of the cost.
 
     Ends with the step from the first point that is within a few standard errors, and says whether there was one; gives
     ``start`` back if not.
     """
+    begun = time.perf_counter()
     theta, warm = start, None
     before = np.inf
-    while True:
+    for iteration in range(max_iterations):
         at = estimate(problem, theta, warm, LOOSEST)
         decrement, step = newton_step(at, np.zeros_like(at.metric), 0.0)
+        if report is not None:
+            report(Step(iteration, float("nan"), decrement, True, time.perf_counter() - begun), at)
         if decrement > 0.5 * before:
             return start, False
         theta, warm, before = problem.criterion.layout.canonical(theta + step), at.warm, decrement
         if decrement < NEAR:
             return theta, True
+    return start, False
 
 
 def _accuracy(decrement: float) -> float:
