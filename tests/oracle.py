@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef.prior import Layout, Structure
-from ranef.solve.cross_products import Block, Rows
+from ranef.solve.rows import Block, Rows
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ranef.engine.threads import engine
 from ranef.learn.criterion import Criterion, evaluate
 from ranef.learn.probes import draw_probes
 from ranef.learn.stochastic import estimate, estimating, stochastic_deviance
-from ranef.solve import cross_products as module
+from ranef.solve import order
 from ranef.solve.cross_products import cross_products
 from ranef.solve.elimination import by_block
 from tests.oracle import KINDS, example, some_theta
@@ -84,7 +84,7 @@ def test_deviance(kind, reml):
 
 
 def test_threads_change_no_bit(monkeypatch):
-    monkeypatch.setattr(module, "ROWS_A_PARTITION", 10)
+    monkeypatch.setattr(order, "ROWS_A_PARTITION", 10)
     results = []
     for threads in (1, 2, 5):
         with engine(threads) as pool:

@@ -5,10 +5,12 @@ import pytest
 
 from ranef.engine.threads import engine
 from ranef.errors import FitError
-from ranef.solve import cross_products as module
-from ranef.solve.cross_products import Block, Rows, cross_products, elimination_order
+from ranef.solve import order
+from ranef.solve.cross_products import cross_products
 from ranef.solve.elimination import by_block, from_blocks, inner, multiply
 from ranef.solve.inverse import invert
+from ranef.solve.order import nesting
+from ranef.solve.rows import Block, Rows
 from ranef.solve.system import factorise, solve
 from tests.oracle import KINDS, dense, example, some_theta
 
@@ -101,7 +103,7 @@ def test_zero_variances_are_ordinary_points(kind):
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
-    monkeypatch.setattr(module, "ROWS_A_PARTITION", 10)
+    monkeypatch.setattr(order, "ROWS_A_PARTITION", 10)
     for kind in KINDS:
         rows, layout = example(kind)
         results = []
@@ -125,12 +127,12 @@ def test_elimination_follows_the_codes_not_the_order_of_terms():
 
     inner_codes = np.arange(24) % 12
     chain = [block(inner_codes % 3), block(inner_codes), block(inner_codes % 6)]
-    assert elimination_order(chain) == [1, 2, 0]
+    assert nesting(chain).order == (1, 2, 0)
     crossed = [block(np.arange(24) % 4), block(np.arange(24) // 4)]
-    assert elimination_order(crossed) == [1]
+    assert nesting(crossed).order == (1,)
     # a factor with more coefficients is still eliminated after what is nested in it
-    assert elimination_order([block(inner_codes % 6, 3), block(inner_codes)]) == [1, 0]
-    assert elimination_order([]) == []
+    assert nesting([block(inner_codes % 6, 3), block(inner_codes)]).order == (1, 0)
+    assert nesting([]).order == ()
 
 
 def test_too_many_crossed_levels_are_refused_with_the_number():

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
+from ranef.design.pieces import FloatColumns
+
 FloatArray = npt.NDArray[np.float64]
 
 # R's lm and lme4: a column is aliased if less than this share of its length is left after projection
@@ -15,26 +17,32 @@ ALIASED = 1e-7
 ROWS_A_CHUNK = 65_536
 
 
-def triangle(parts: Sequence[FloatArray], root_weights: FloatArray | None = None) -> FloatArray:
+def triangle(
+    parts: Sequence[FloatColumns], root_weights: FloatColumns | None = None, rows: range | None = None
+) -> FloatArray:
     """``R`` of the QR factorisation, chunk by chunk (TSQR); columns may be dependent.
 
     Parameters
     ----------
-    parts : sequence of float64 arrays, shape (rows, some columns)
+    parts : sequence of columns, shape (rows, some columns)
         Side by side they are the matrix.
-    root_weights : float64 array, shape (rows,), optional
+    root_weights : columns, shape (rows, 1), optional
         Multiplies the rows.
+    rows : range, optional
+        Of these rows only.
 
     Returns
     -------
     float64 array, shape (columns, columns)
     """
     columns = sum(part.shape[1] for part in parts)
+    rows = range(len(parts[0])) if rows is None else rows
     r = np.zeros((0, columns))
-    for start in range(0, len(parts[0]), ROWS_A_CHUNK):
-        chunk = np.concatenate([part[start : start + ROWS_A_CHUNK] for part in parts], axis=1)
+    for start in range(rows.start, rows.stop, ROWS_A_CHUNK):
+        piece = slice(start, min(start + ROWS_A_CHUNK, rows.stop))
+        chunk = np.concatenate([part[piece] for part in parts], axis=1)
         if root_weights is not None:
-            chunk = chunk * root_weights[start : start + ROWS_A_CHUNK, None]
+            chunk *= root_weights[piece]
         r = upper(np.concatenate([r, chunk]))
     return np.concatenate([r, np.zeros((columns - len(r), columns))])
 

@@ -19,22 +19,21 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from ranef.errors import OptionError
+from ranef.storage import MEMORY, Storage
 
 Result = TypeVar("Result")
 Range = tuple[int, int]
 
 
 class Engine:
-    """A pool of threads for one fit; use `engine` to make one."""
+    """A pool of threads for one fit, and where its large arrays live; use `engine` to make one."""
 
-    def __init__(self, threads: int, pool: ThreadPoolExecutor | None):
-        self.threads, self._pool = threads, pool
+    def __init__(self, threads: int, pool: ThreadPoolExecutor | None, storage: Storage = MEMORY):
+        self.threads, self.storage, self._pool = threads, storage, pool
 
     def map(self, kernel: Callable[..., Result], tasks: Iterable[Sequence[object]]) -> list[Result]:
-        """``kernel(*task)`` for every task; results in the order of the tasks."""
+        """``kernel(*task)`` for every task, trimming memory after each; results in the order of the tasks."""
         todo = list(tasks)
-        if self._pool is None or len(todo) < 2:
-            return [kernel(*task) for task in todo]
         results: dict[int, Result] = {}
         numbers = iter(range(len(todo)))
 
@@ -42,6 +41,11 @@ class Engine:
             # Python's lock makes the iterator give each number once, to whichever thread asks
             for number in numbers:
                 results[number] = kernel(*todo[number])
+                self.storage.trim()
+
+        if self._pool is None or len(todo) < 2:
+            work()
+            return list(results.values())
 
         # the caller works too: waking a thread costs as much as a small kernel
         others = [self._pool.submit(work) for _ in range(min(self.threads, len(todo)) - 1)]
@@ -67,7 +71,7 @@ def _blas() -> ThreadpoolController:
 
 
 @contextmanager
-def engine(threads: int | None = None) -> Iterator[Engine]:
+def engine(threads: int | None = None, storage: Storage = MEMORY) -> Iterator[Engine]:
     """An engine of ``threads`` threads (default: the cores this process may use) with BLAS at one thread.
 
     Raises
@@ -81,11 +85,11 @@ def engine(threads: int | None = None) -> Iterator[Engine]:
         raise OptionError(f"threads={threads!r}: give a positive whole number, or None for all cores.")
     with _blas().limit(limits=1, user_api="blas"):
         if threads == 1:
-            yield Engine(1, None)
+            yield Engine(1, None, storage)
             return
         pool = ThreadPoolExecutor(int(threads) - 1, thread_name_prefix="ranef")
         try:
-            yield Engine(int(threads), pool)
+            yield Engine(int(threads), pool, storage)
         finally:
             # on Ctrl-C, what has not begun is not begun
             pool.shutdown(wait=True, cancel_futures=True)

@@ -16,21 +16,33 @@ def signs(row, seed):
 
 
 @njit(nogil=True, cache=True)
-def sum_signs(first, last, origin, pointers, rows, z, seed, out):
-    """``out[g] = sum over the level's rows of z_n e_n'``, shape (levels, k, probes), for ``first <= g < last``.
+def sign_words(rows, seed, out):
+    """The bits of the rows of these numbers in words of 32, shape (rows, words): bit ``s`` is probe ``s``'s sign."""
+    for n in range(rows.shape[0]):
+        bits = signs(rows[n], seed)
+        for w in range(out.shape[1]):
+            out[n, w] = np.int32(np.uint32((bits >> np.uint64(32 * w)) & np.uint64(0xFFFFFFFF)))
 
-    ``rows`` and ``z`` hold the rows from ``origin`` on, sorted by level; ``rows`` are their numbers.
+
+@njit(nogil=True, cache=True)
+def add_signs(levels, words, z, out):
+    """Add ``z_n e_n'`` of every row to its level's ``out[level]``, shape (k, probes).
+
+    Parameters
+    ----------
+    levels : int32 array, shape (rows,)
+    words : int32 array, shape (rows, words)
+        From `sign_words`.
+    z : float64 array, shape (rows, k)
+    out : float64 array, shape (levels, k, probes)
     """
     k = z.shape[1]
     probes = out.shape[2]
-    for g in range(first, last):
+    for n in range(levels.shape[0]):
+        sums = out[levels[n]]
         for a in range(k):
+            value = z[n, a]
             for s in range(probes):
-                out[g, a, s] = 0.0
-        for n in range(pointers[g] - origin, pointers[g + 1] - origin):
-            bits = signs(rows[n], seed)
-            for a in range(k):
-                value = z[n, a]
-                for s in range(probes):
-                    # branch-free sign from one bit
-                    out[g, a, s] += value * (2.0 * np.float64((bits >> np.uint64(s)) & np.uint64(1)) - 1.0)
+                # branch-free sign from one bit
+                bit = (np.uint32(words[n, s >> 5]) >> np.uint32(s & 31)) & np.uint32(1)
+                sums[a, s] += value * (2.0 * np.float64(bit) - 1.0)

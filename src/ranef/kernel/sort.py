@@ -1,41 +1,98 @@
-"""Counting sort of rows by the level of a factor: O(rows + levels), stable."""
+"""Bringing the rows of each level together: counts, distribution to partitions, counting sort. All stable."""
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def counting_order(codes, levels):
-    """Order of the rows by code, and where each level's rows begin.
-
-    Returns
-    -------
-    order : int64 array, shape (rows,)
-    pointers : int64 array, shape (levels + 1,)
-    """
-    pointers = np.zeros(levels + 1, np.int64)
+def count_codes(codes, counts):
+    """Add the number of rows of each code to ``counts``, shape (levels,)."""
     for n in range(codes.shape[0]):
-        pointers[codes[n] + 1] += 1
-    for g in range(levels):
-        pointers[g + 1] += pointers[g]
-    place = pointers[:-1].copy()
-    order = np.empty(codes.shape[0], np.int64)
-    for n in range(codes.shape[0]):
-        order[place[codes[n]]] = n
-        place[codes[n]] += 1
-    return order, pointers
+        counts[codes[n]] += 1
 
 
 @njit(nogil=True, cache=True)
-def parents_of(codes, outer, levels):
-    """For each level of ``codes`` the one level of ``outer`` it lies in; an empty array if it is not nested in it."""
-    parent = np.full(levels, -1, np.int32)
+def count_partitions(codes, partition, counts):
+    """Add the number of rows of each partition to ``counts``; ``partition`` has that of each level."""
+    for n in range(codes.shape[0]):
+        counts[partition[codes[n]]] += 1
+
+
+@njit(nogil=True, cache=True)
+def find_parents(codes, outer, parent):
+    """The one level of ``outer`` that each level of ``codes`` lies in; False if a level lies in two.
+
+    ``parent``, shape (levels,), is -1 where no row has told yet; it is carried from piece to piece of the rows.
+    """
     for n in range(codes.shape[0]):
         g = codes[n]
         if parent[g] < 0:
             parent[g] = outer[n]
         elif parent[g] != outer[n]:
-            return np.empty(0, np.int32)
-    return parent
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def choose(codes, start, partition, first, last, place, chosen, to):
+    """Which rows belong to the partitions ``first <= p < last``, and where they go.
+
+    Parameters
+    ----------
+    codes : int32 array, shape (rows,)
+        Of the rows from number ``start`` on.
+    partition : int32 array, shape (levels,)
+    place : int64 array, shape (partitions,)
+        Where the next row of each partition goes; moved on.
+    chosen, to : int64 arrays, shape (rows,)
+        Overwritten: numbers of the rows, and their places.
+
+    Returns
+    -------
+    int
+        How many.
+    """
+    count = 0
+    for n in range(codes.shape[0]):
+        p = partition[codes[n]]
+        if first <= p < last:
+            chosen[count] = start + n
+            to[count] = place[p]
+            place[p] += 1
+            count += 1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def put(source, to, out, column):
+    """Copy the rows of ``source`` (rows, width) to the places ``to`` of ``out``, from ``column`` on."""
+    for n in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            out[to[n], column + j] = source[n, j]
+
+
+@njit(nogil=True, cache=True)
+def sort_rows(own, first, pointers, codes, reals):
+    """Counting sort of one partition's rows by level, in place.
+
+    Parameters
+    ----------
+    own : int32 array, shape (rows,)
+        Level of each row; not moved.
+    first : int
+        The partition's first level.
+    pointers : int64 array
+        Where each level's rows begin, the first level's at ``pointers[0]``.
+    codes : int32 array, shape (rows, any); reals : float64 array, shape (rows, any)
+        Sorted.
+    """
+    place = pointers - pointers[0]
+    codes_of, reals_of = codes.copy(), reals.copy()
+    for n in range(own.shape[0]):
+        to = place[own[n] - first]
+        place[own[n] - first] += 1
+        for j in range(codes.shape[1]):
+            codes[to, j] = codes_of[n, j]
+        for j in range(reals.shape[1]):
+            reals[to, j] = reals_of[n, j]

@@ -21,8 +21,8 @@ from ranef.learn.newton import Point
 from ranef.learn.scaling import Scaling
 from ranef.learn.uncertainty import FixedEffects, ParameterUncertainty
 from ranef.prior import Layout
-from ranef.solve.cross_products import Rows
 from ranef.solve.elimination import by_block
+from ranef.solve.rows import Rows
 
 FloatArray = npt.NDArray[np.float64]
 

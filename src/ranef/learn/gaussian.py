@@ -54,7 +54,7 @@ def prepare(design: Design, method: Method, engine: Engine) -> Problem:
     FitError
         If the fixed effects reproduce the response, or the crossed factors are too large for the exact path.
     """
-    rows, layout, scaling = scale(design)
+    rows, layout, scaling = scale(design, engine)
     cross = cross_products(rows, engine)
     block = saturated(cross)
     if block is not None:

@@ -12,13 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ranef.design.pieces import CodeColumns, Derived, Numbers, is_constant
 from ranef.engine.threads import Engine
-from ranef.kernel.probes import sum_signs
-from ranef.kernel.sort import counting_order
-from ranef.solve.cross_products import CrossProducts, Rows, partition
+from ranef.kernel.probes import add_signs, sign_words
+from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, from_blocks
+from ranef.solve.order import Ordered, ordered_alone, rows_of_levels
+from ranef.solve.rows import CodeArray, Rows
+from ranef.solve.shares import ROWS_A_CHUNK, Share, shares
 
 FloatArray = npt.NDArray[np.float64]
+
+# signs in a word
+WORD = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,47 +46,58 @@ class Probes:
 
 def draw_probes(rows: Rows, cross: CrossProducts, engine: Engine, count: int, seed: int) -> Probes:
     """Draw probes; at most 64."""
-    root = None if rows.weights is None else np.sqrt(rows.weights)
-    sequence = np.random.SeedSequence(seed)
-    key = int(sequence.generate_state(1, np.uint64)[0])
+    key = np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    words = Derived((len(rows.y), -(-count // WORD)), lambda numbers: _words(numbers, count, key))
     sums, noise = [], []
-    dense = np.zeros((cross.fixed, count))
-    for b, block in enumerate(rows.blocks):
-        order, pointers = counting_order(block.codes, block.levels)
-        out = np.empty((block.levels, block.size, count))
-
-        def add(
-            first: int,
-            last: int,
-            covariates: FloatArray = block.covariates,
-            order: npt.NDArray[np.int64] = order,
-            pointers: npt.NDArray[np.int64] = pointers,
-            out: FloatArray = out,
-        ) -> None:
-            take = order[pointers[first] : pointers[last]]
-            z = covariates[take]
-            if root is not None:
-                z = z * root[take, None]
-            sum_signs(first, last, int(pointers[first]), pointers, take, z, np.uint64(key), out)
-
-        engine.each(partition(pointers), add)
-        sums.append(out)
+    for b, (block, levels) in enumerate(zip(rows.blocks, rows_of_levels(rows.blocks, engine), strict=True)):
+        sums.append(_by_level(rows, ordered_alone(block, b, levels), words, count, engine))
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, b)))
-        noise.append(stream.standard_normal(out.shape))
-    if cross.fixed:
-        # in blocks of rows: each is one "level" with the fixed effects as covariates
-        edges = np.append(np.arange(0, len(rows.y), 65_536), len(rows.y))
-        partial = np.empty((len(edges) - 1, cross.fixed, count))
-
-        def add_dense(first: int, last: int) -> None:
-            take = np.arange(edges[first], edges[last])
-            x = rows.x[edges[first] : edges[last]]
-            if root is not None:
-                x = x * root[take, None]
-            sum_signs(first, last, int(edges[first]), edges, take, np.ascontiguousarray(x), np.uint64(key), partial)
-
-        engine.each([(i, i + 1) for i in range(len(edges) - 1)], add_dense)
-        dense = partial.sum(axis=0)
+        noise.append(stream.standard_normal(sums[-1].shape))
     data = from_blocks(cross, sums, count)
-    data.rest[cross.random : cross.random + cross.fixed] = dense
+    data.rest[cross.random : cross.random + cross.fixed] = _by_column(rows, words, count, engine)
     return Probes(count, data, from_blocks(cross, noise, count))
+
+
+def _words(numbers: Numbers, count: int, key: np.uint64) -> CodeArray:
+    rows = np.arange(numbers.start, numbers.stop) if isinstance(numbers, slice) else numbers
+    out = np.empty((len(rows), -(-count // WORD)), np.int32)
+    sign_words(rows, key, out)
+    return out
+
+
+def _by_level(rows: Rows, factor: Ordered, words: CodeColumns, count: int, engine: Engine) -> FloatArray:
+    """``Z' W^{1/2} e`` of one factor, shape (levels, k, probes)."""
+    covariates, root = rows.blocks[factor.block].covariates, rows.root_weights
+    constant = is_constant(covariates)
+    bring = [*([] if constant else [covariates]), *([] if root is None else [root])]
+    k = covariates.shape[1]
+    out = np.zeros((len(factor.old), k, count))
+
+    def add(share: Share, first: int, last: int) -> None:
+        place = slice(factor.pointers[first] - share.origin, factor.pointers[last] - share.origin)
+        reals = share.reals[place]
+        z = np.tile(covariates[0:1], (len(reals), 1)) if constant else np.ascontiguousarray(reals[:, :k])
+        if root is not None:
+            z *= reals[:, -1:]
+        add_signs(share.own[place], share.codes[place], z, out)
+
+    for share in shares(factor.codes, factor.pointers, factor.partitions, [words], bring, engine):
+        engine.map(add, [(share, first, last) for first, last in share.partitions])
+        # before the next share takes its place
+        del share
+    return out
+
+
+def _by_column(rows: Rows, words: CodeColumns, count: int, engine: Engine) -> FloatArray:
+    """``X' W^{1/2} e``, shape (p, probes)."""
+    root = rows.root_weights
+
+    def product(first: int, last: int) -> FloatArray:
+        piece = slice(first, last)
+        x = rows.x[piece] if root is None else rows.x[piece] * root[piece]
+        out = np.zeros((1, x.shape[1], count))
+        add_signs(np.zeros(len(x), np.int32), words[piece], np.ascontiguousarray(x), out)
+        return np.asarray(out[0])
+
+    pieces = [(start, min(start + ROWS_A_CHUNK, len(words))) for start in range(0, len(words), ROWS_A_CHUNK)]
+    return sum(engine.each(pieces, product), np.zeros((rows.x.shape[1], count)))

@@ -7,20 +7,28 @@ and the covariates of a random term are whitened (full covariance), scaled one b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
 from ranef.design.build import Design
-from ranef.design.rank import independent, orthonormalise, triangle, upper
+from ranef.design.pieces import Derived, FloatColumns, Numbers, is_constant
+from ranef.design.rank import ROWS_A_CHUNK, independent, orthonormalise, triangle, upper
 from ranef.design.spec import GroupSpec
+from ranef.engine.threads import Engine, Range
 from ranef.errors import FitError
 from ranef.prior import Layout, Structure
-from ranef.solve.cross_products import Block, Rows
+from ranef.solve.rows import Block, Rows
 
 FloatArray = npt.NDArray[np.float64]
+
+ROWS_A_TRIANGLE = 1 << 19
+# wider fixed parts are stored
+MOST_DERIVED = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +59,7 @@ class Scaling:
     log_scale_reml: float
 
 
-def scale(design: Design) -> tuple[Rows, Layout, Scaling]:
+def scale(design: Design, engine: Engine) -> tuple[Rows, Layout, Scaling]:
     """The design's rows in internal coordinates.
 
     Raises
@@ -60,19 +68,18 @@ def scale(design: Design) -> tuple[Rows, Layout, Scaling]:
         If the fixed effects alone reproduce the response.
     """
     n = len(design.y)
-    root = None if design.weights is None else np.sqrt(design.weights)
-    y = design.y if design.offset is None else design.y - design.offset
-    r = triangle([design.x, y[:, None]], root)
+    root = None if design.weights is None else Derived((n, 1), partial(_root, design.weights))
+    y = Derived((n, 1), partial(_response, design))
+    r = _triangle([design.x, y], root, engine)
     kept = independent(r[:, :-1])
     if len(kept) >= n:
         raise FitError(f"the fixed part has {len(kept):,} columns but there are only {n:,} rows; use fewer terms")
     rk = upper(np.column_stack([r[:, kept], r[:, -1]]))
     p = len(kept)
     least_squares = solve_triangular(rk[:p, :p], rk[:p, p]) if p else np.zeros(0)
-    x = design.x if p == design.x.shape[1] else design.x[:, kept]
-    residual = y - x @ least_squares
-    square = float(np.sum(residual**2 if root is None else (root * residual) ** 2))
-    total = float(np.sum(y**2 if root is None else (root * y) ** 2))
+    raw: FloatColumns = design.x if p == design.x.shape[1] else Derived((n, p), lambda rows: design.x[rows][:, kept])
+    residual = Derived((n, 1), lambda rows: y[rows] - _fitted(raw, least_squares, rows))
+    square, total = _square(residual, root, engine), _square(y, root, engine)
     if square <= 1e-24 * total:
         raise FitError(
             "the fixed effects reproduce the response exactly, so there is nothing left to model: is the response "
@@ -80,12 +87,15 @@ def scale(design: Design) -> tuple[Rows, Layout, Scaling]:
         )
     y_scale = float(np.sqrt(square / n))
     x_back = np.sqrt(n) * solve_triangular(rk[:p, :p], np.eye(p)) if p else np.zeros((0, 0))
+    x = raw
     if p and not np.allclose(rk[:p, :p], np.sqrt(n) * np.eye(p), rtol=1e-14, atol=1e-14 * np.sqrt(n)):
-        x = orthonormalise(x, rk[:p, :p] / np.sqrt(n))
+        x = _orthonormal(raw, rk[:p, :p] / np.sqrt(n), engine)
     blocks, backs, structures = [], [], []
     for spec, group in zip(design.spec.groups, design.groups, strict=True):
-        back = _whitening(spec, group.covariates, root)
-        covariates = group.covariates if np.array_equal(back, np.eye(len(back))) else group.covariates @ back
+        back = _whitening(spec, group.covariates, root, engine)
+        covariates: FloatColumns = group.covariates
+        if not np.array_equal(back, np.eye(len(back))):
+            covariates = Derived(group.covariates.shape, partial(_turned, group.covariates, back))
         blocks.append(Block(group.codes, len(group.levels), covariates))
         backs.append(back)
         structures.append(tuple(Structure(term.covariance, term.size) for term in spec.terms))
@@ -100,16 +110,71 @@ def scale(design: Design) -> tuple[Rows, Layout, Scaling]:
         log_scale_ml=n * log_y,
         log_scale_reml=(n - p) * log_y + log_r,
     )
-    return Rows(residual / y_scale, x, tuple(blocks), design.weights), Layout(tuple(structures)), scaling
+    response = Derived((n,), lambda rows: residual[rows][:, 0] / y_scale)
+    return Rows(response, x, tuple(blocks), design.weights), Layout(tuple(structures)), scaling
 
 
-def _whitening(spec: GroupSpec, covariates: FloatArray, root: FloatArray | None) -> FloatArray:
+def _root(weights: FloatArray, rows: Numbers) -> FloatArray:
+    return np.sqrt(weights[rows])[:, None]
+
+
+def _response(design: Design, rows: Numbers) -> FloatArray:
+    y = design.y[rows] if design.offset is None else design.y[rows] - design.offset[rows]
+    return y[:, None]
+
+
+def _turned(columns: FloatArray, back: FloatArray, rows: Numbers) -> FloatArray:
+    return columns[rows] @ back
+
+
+def _fitted(x: FloatColumns, least_squares: FloatArray, rows: Numbers) -> FloatArray:
+    return (x[0:1] if is_constant(x) else x[rows]) @ least_squares[:, None]
+
+
+def _orthonormal(x: FloatColumns, r: FloatArray, engine: Engine) -> FloatColumns:
+    """``x @ inv(r)``: a few columns are computed when they are read, more are worth their room."""
+    derived = Derived(x.shape, lambda rows: orthonormalise(x[rows], r))
+    if x.shape[1] <= MOST_DERIVED:
+        return derived
+    stored = engine.storage.empty((len(x), x.shape[1]))
+
+    def write(first: int, last: int) -> None:
+        stored[first:last] = derived[first:last]
+
+    engine.each(_chunks(len(x), ROWS_A_CHUNK), write)
+    return stored
+
+
+def _square(columns: FloatColumns, root: FloatColumns | None, engine: Engine) -> float:
+    """Weighted sum of squares."""
+
+    def square(first: int, last: int) -> float:
+        piece = columns[first:last] if root is None else columns[first:last] * root[first:last]
+        return float(np.sum(piece**2))
+
+    return sum(engine.each(_chunks(len(columns), ROWS_A_CHUNK), square), 0.0)
+
+
+def _triangle(parts: Sequence[FloatColumns], root: FloatColumns | None, engine: Engine) -> FloatArray:
+    """`ranef.design.rank.triangle` of all rows, large pieces of them side by side."""
+
+    def part(first: int, last: int) -> FloatArray:
+        return triangle(parts, root, range(first, last))
+
+    return upper(np.concatenate(engine.each(_chunks(len(parts[0]), ROWS_A_TRIANGLE), part)))
+
+
+def _chunks(rows: int, size: int) -> list[Range]:
+    return [(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _whitening(spec: GroupSpec, covariates: FloatArray, root: FloatColumns | None, engine: Engine) -> FloatArray:
     k = covariates.shape[1]
     back = np.eye(k)
     if spec.intercept_only:
         return back
-    n = len(covariates)
-    r = triangle([covariates], root) / np.sqrt(n if root is None else float(np.sum(root**2)))
+    weight = float(len(covariates)) if root is None else _square(root, None, engine)
+    r = _triangle([covariates], root, engine) / np.sqrt(weight)
     lengths = np.linalg.norm(r, axis=0)
     for term in spec.terms:
         own = slice(term.start, term.start + term.size)

@@ -17,57 +17,16 @@ import numpy.typing as npt
 
 from ranef.engine.threads import Engine, Range, ranges
 from ranef.kernel import cross as kernel
-from ranef.kernel.sort import counting_order, parents_of
+from ranef.solve.order import MOST_PARTITIONS, Nesting, Ordered, nesting, ordered_alone, ordered_stages, rows_of_levels
+from ranef.solve.products import Products, factor_products
+from ranef.solve.rows import Block, Rows
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.int32]
 
-ROWS_A_PARTITION = 16_384
-MOST_PARTITIONS = 64
 MOST_LANES = 8
 ROWS_A_CHUNK = 65_536
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """All random terms on one grouping factor, as the solver sees them.
-
-    Attributes
-    ----------
-    codes : int32 array, shape (rows,)
-        Level of each row, ``0 <= code < levels``; every level occurs.
-    levels : int
-    covariates : float64 array, shape (rows, k)
-        What multiplies the ``k`` coefficients of the row's level.
-    """
-
-    codes: CodeArray
-    levels: int
-    covariates: FloatArray
-
-    @property
-    def size(self) -> int:
-        return int(self.covariates.shape[1])
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The model's rows: ``y = X beta + sum_t Z_t b_t + error``, variance of a row ``sigma^2 / weight``.
-
-    Attributes
-    ----------
-    y : float64 array, shape (rows,)
-    x : float64 array, shape (rows, p)
-    blocks : tuple of Block
-    weights : float64 array, shape (rows,), or None
-        Positive.
-    """
-
-    y: FloatArray
-    x: FloatArray
-    blocks: tuple[Block, ...]
-    weights: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,48 +175,41 @@ class CrossProducts:
 
 
 def cross_products(rows: Rows, engine: Engine) -> CrossProducts:
-    """All cross products; O(rows) passes, then the rows are needed no more."""
+    """All cross products; a few passes over the rows, which are needed no more."""
     blocks = rows.blocks
-    chain = elimination_order(blocks)
-    kept = sorted(set(range(len(blocks))) - set(chain), key=lambda b: -blocks[b].levels)
-    old_levels, codes = _renumber(blocks, chain)
-    root = None if rows.weights is None else np.sqrt(rows.weights)
+    chain = nesting(blocks, engine.storage)
+    kept = sorted(set(range(len(blocks))) - set(chain.order), key=lambda b: -blocks[b].levels)
+    counts = rows_of_levels(blocks, engine)
     starts = np.concatenate([[0], np.cumsum([blocks[b].levels * blocks[b].size for b in kept])]).astype(np.int64)
-    stages: list[Stage] = []
-    order, pointers = np.empty(0, np.int64), np.empty(0, np.int64)
-    for s, b in enumerate(chain):
-        if s == 0:
-            order, pointers = counting_order(codes[0], blocks[b].levels)
-        else:
-            pointers = _pointers(codes[s], blocks[b].levels)
-        partitions = _partitions(codes, chain, blocks, s, len(rows.y))
-        above = [blocks[a] for a in chain[s + 1 :]]
+    random = int(starts[-1])
+    stages = []
+    if chain.order:
+        ordered = ordered_stages(blocks, chain, counts)
         rest = [(blocks[f], int(starts[i])) for i, f in enumerate(kept)]
-        found = _cross(rows, root, blocks[b], above, rest, int(starts[-1]), order, pointers, partitions, engine)
-        stages.append(
-            Stage(
-                block=b,
-                old=old_levels[s],
-                ancestors=_ancestors(chain, codes, blocks, s),
-                partitions=partitions,
-                **found,
+        for s, found in enumerate(factor_products(rows, ordered, rest, random, engine)):
+            stages.append(
+                Stage(
+                    block=ordered[s].block,
+                    old=ordered[s].old,
+                    up=found.up,
+                    ancestors=_ancestors(ordered, s, blocks, chain),
+                    partitions=ordered[s].partitions,
+                    **_shared(found),
+                )
             )
-        )
-    kept_rows = []
+    others = []
     for i, b in enumerate(kept):
-        order, pointers = counting_order(blocks[b].codes, blocks[b].levels)
-        partitions = tuple(partition(pointers))
+        alone = ordered_alone(blocks[b], b, counts[b])
         rest = [(blocks[f], int(starts[i + 1 + j])) for j, f in enumerate(kept[i + 1 :])]
-        found = _cross(rows, root, blocks[b], [], rest, int(starts[-1]), order, pointers, partitions, engine)
-        del found["up"]
-        kept_rows.append(Kept(block=b, start=int(starts[i]), partitions=partitions, **found))
+        (found,) = factor_products(rows, [alone], rest, random, engine)
+        others.append(Kept(block=b, start=int(starts[i]), partitions=alone.partitions, **_shared(found)))
     return CrossProducts(
         rows=len(rows.y),
         stages=tuple(stages),
-        kept=tuple(kept_rows),
-        random=int(starts[-1]),
-        dense=_dense_products(rows, root),
-        log_weights=0.0 if rows.weights is None else float(np.log(rows.weights).sum()),
+        kept=tuple(others),
+        random=random,
+        dense=_dense_products(rows, engine),
+        log_weights=_log_weights(rows, engine),
         sizes=tuple(b.size for b in blocks),
         levels=tuple(b.levels for b in blocks),
     )
@@ -279,159 +231,41 @@ def bands(columns: int) -> list[Range]:
     return ranges(np.arange(1, columns + 1), min(MOST_PARTITIONS, max(1, columns // 256)))
 
 
-def _cross(
-    rows: Rows,
-    root: FloatArray | None,
-    own: Block,
-    above: Sequence[Block],
-    rest: Sequence[tuple[Block, int]],
-    random: int,
-    order: IntArray,
-    pointers: IntArray,
-    partitions: Sequence[Range],
-    engine: Engine,
-) -> dict[str, Any]:
-    """Products of one factor's columns with its ancestors', the rest's (block, first column) and the dense columns."""
-    k, dense = own.size, rows.x.shape[1] + 1
-    arrange = [own, *above, *(block for block, _ in rest)]
-    z_start = np.concatenate([[0], np.cumsum([block.size for block in arrange])]).astype(np.int64)
-    width = np.array([block.size for block, _ in rest], np.int64)
-    level_start = np.concatenate([[0], np.cumsum([block.levels for block, _ in rest])]).astype(np.int64)
-    column_start = np.concatenate(
-        [*(start + block.size * np.arange(block.levels) for block, start in rest), [random]]
-    ).astype(np.int64)
-
-    def gather(first: int, last: int) -> tuple[int, IntArray, CodeArray]:
-        take = order[pointers[first] : pointers[last]]
-        codes = np.empty((len(take), len(rest)), np.int32)
-        for f, (block, _) in enumerate(rest):
-            codes[:, f] = block.codes[take]
-        return int(pointers[first]), take, codes
-
-    def count(first: int, last: int) -> None:
-        origin, _, codes = gather(first, last)
-        kernel.count_columns(first, last, origin, pointers, codes, level_start, width, dense, counts)
-
-    counts = np.full(own.levels, dense, np.int64)
-    if rest:
-        engine.each(partitions, count)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    out: dict[str, Any] = {
-        "gram": np.empty((own.levels, k, k)),
-        "offsets": offsets,
-        "columns": np.empty(offsets[-1], np.int32),
-        "values": np.empty(k * offsets[-1]),
-        "up": np.empty((own.levels, k, int(z_start[1 + len(above)] - k))),
-    }
-
-    def fill(first: int, last: int) -> None:
-        origin, take, codes = gather(first, last)
-        z = np.empty((len(take), int(z_start[-1])))
-        for start, block in zip(z_start, arrange, strict=False):
-            z[:, start : start + block.size] = block.covariates[take]
-        x = np.empty((len(take), dense))
-        x[:, :-1] = rows.x[take]
-        x[:, -1] = rows.y[take]
-        if root is not None:
-            z *= root[take, None]
-            x *= root[take, None]
-        mine, theirs = np.arange(k), np.arange(k, z_start[1 + len(above)])
-        kernel.cross_levels(
-            first, last, origin, pointers, z, mine, theirs, codes, level_start, column_start,
-            z_start[1 + len(above) : -1], x, offsets, out["columns"], out["values"], out["gram"], out["up"],
-        )  # fmt: skip
-
-    engine.each(partitions, fill)
-    return out
+def _shared(found: Products) -> dict[str, Any]:
+    return {"gram": found.gram, "offsets": found.offsets, "columns": found.columns, "values": found.values}
 
 
-def _dense_products(rows: Rows, root: FloatArray | None) -> FloatArray:
-    p = rows.x.shape[1]
-    out = np.zeros((p + 1, p + 1))
-    for start in range(0, len(rows.y), ROWS_A_CHUNK):
-        piece = slice(start, start + ROWS_A_CHUNK)
-        chunk = np.column_stack([rows.x[piece], rows.y[piece]])
-        if root is not None:
-            chunk *= root[piece, None]
-        out += chunk.T @ chunk
-    return out
-
-
-def elimination_order(blocks: Sequence[Block]) -> list[int]:
-    """Blocks to eliminate, first to last: the one with most coefficients, within the chain of what nests with it."""
-    if not blocks:
-        return []
-    parent_of = {}
-
-    def nested(inner: int, outer: int) -> bool:
-        if (inner, outer) not in parent_of:
-            a, b = blocks[inner], blocks[outer]
-            parent_of[inner, outer] = a.levels >= b.levels and len(parents_of(a.codes, b.codes, a.levels)) > 0
-        return parent_of[inner, outer]
-
-    largest = max(range(len(blocks)), key=lambda b: (blocks[b].levels * blocks[b].size, blocks[b].levels))
-    chain = [largest]
-    for b in sorted(set(range(len(blocks))) - {largest}, key=lambda b: -blocks[b].levels):
-        for place in range(len(chain) + 1):
-            if all(nested(inner, b) for inner in chain[:place]) and all(nested(b, outer) for outer in chain[place:]):
-                chain.insert(place, b)
-                break
-    return chain
-
-
-def _renumber(blocks: Sequence[Block], chain: Sequence[int]) -> tuple[list[IntArray], list[CodeArray]]:
-    """Number the levels of each stage so that those of one family are neighbours; old codes, new codes of the rows."""
-    old: list[IntArray] = []
-    new: list[CodeArray] = []
-    outer: CodeArray | None = None
-    for b in reversed(chain):
-        block = blocks[b]
-        if outer is None:
-            order = np.arange(block.levels)
-            codes = block.codes
-        else:
-            parent = parents_of(block.codes, outer, block.levels)
-            order = np.argsort(parent, kind="stable")
-            rank = np.empty(block.levels, np.int32)
-            rank[order] = np.arange(block.levels, dtype=np.int32)
-            codes = rank[block.codes]
-        old.insert(0, order)
-        new.insert(0, codes)
-        outer = codes
-    return old, new
-
-
-def _pointers(codes: CodeArray, levels: int) -> IntArray:
-    return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=levels))]).astype(np.int64)
-
-
-def _ancestors(
-    chain: Sequence[int], codes: Sequence[CodeArray], blocks: Sequence[Block], s: int
-) -> tuple[Ancestor, ...]:
+def _ancestors(ordered: Sequence[Ordered], s: int, blocks: Sequence[Block], chain: Nesting) -> tuple[Ancestor, ...]:
     out = []
     at = 0
-    for t in range(s + 1, len(chain)):
-        parent = parents_of(codes[s], codes[t], blocks[chain[s]].levels)
-        out.append(Ancestor(t, parent, at, blocks[chain[t]].size))
-        at += blocks[chain[t]].size
+    for t in range(s + 1, len(ordered)):
+        parent = ordered[t].rank[chain.parents[ordered[s].block, ordered[t].block][ordered[s].old]]
+        size = blocks[ordered[t].block].size
+        out.append(Ancestor(t, parent, at, size))
+        at += size
     return tuple(out)
 
 
-def partition(pointers: IntArray) -> list[Range]:
-    """Cut the levels of a factor into ranges of about equal numbers of rows."""
-    return ranges(np.diff(pointers), _pieces(int(pointers[-1])))
+def _dense_products(rows: Rows, engine: Engine) -> FloatArray:
+    root = rows.root_weights
+
+    def product(first: int, last: int) -> FloatArray:
+        piece = slice(first, last)
+        chunk = np.column_stack([rows.x[piece], rows.y[piece]])
+        if root is not None:
+            chunk *= root[piece]
+        return np.asarray(chunk.T @ chunk)
+
+    p = rows.x.shape[1]
+    return sum(engine.each(_chunks(len(rows.y)), product), np.zeros((p + 1, p + 1)))
 
 
-def _pieces(rows: int) -> int:
-    return int(np.clip(rows // ROWS_A_PARTITION, 1, MOST_PARTITIONS))
+def _log_weights(rows: Rows, engine: Engine) -> float:
+    weights = rows.weights
+    if weights is None:
+        return 0.0
+    return sum(engine.each(_chunks(len(weights)), lambda first, last: float(np.log(weights[first:last]).sum())), 0.0)
 
 
-def _partitions(
-    codes: Sequence[CodeArray], chain: Sequence[int], blocks: Sequence[Block], s: int, rows: int
-) -> tuple[Range, ...]:
-    """Ranges of levels of stage ``s`` that hold the same families as those of the last stage."""
-    cuts = ranges(np.bincount(codes[-1], minlength=blocks[chain[-1]].levels), _pieces(rows))
-    if s == len(chain) - 1:
-        return tuple(cuts)
-    parent = parents_of(codes[s], codes[-1], blocks[chain[s]].levels)
-    return tuple((int(np.searchsorted(parent, a)), int(np.searchsorted(parent, b))) for a, b in cuts)
+def _chunks(rows: int) -> list[Range]:
+    return [(start, min(start + ROWS_A_CHUNK, rows)) for start in range(0, rows, ROWS_A_CHUNK)]
