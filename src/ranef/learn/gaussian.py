@@ -203,9 +203,7 @@ def _fit_stochastic(
     return assemble(problem, outcome, fixed, parameter_uncertainty(criterion, at), begun)
 
 
-def _onward(
-    history: list[Step], since: float, tell: Callable[[Step, Point], None]
-) -> Callable[[Step, Estimate], None]:
+def _onward(history: list[Step], since: float, tell: Callable[[Step, Point], None]) -> Callable[[Step, Estimate], None]:
     """What a search reports to: its steps are counted and timed on from those of the searches before it."""
     first = len(history)
 

@@ -17,6 +17,15 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
+class StageInverse:
+    """Entries of one stage's levels: ``own`` (levels, k, k), and where `Stage` has products, ``values`` and ``up``."""
+
+    own: FloatArray
+    values: FloatArray
+    up: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Inverse:
     """Entries of ``Q = Lambda C^-1 Lambda'``, raw coordinates.
 
@@ -28,15 +37,24 @@ class Inverse:
         Own block of each level of each block, in the block's own order of codes.
     trace : tuple of float64 arrays (k, k)
         ``sum_g Z_g' P Z_g`` of each block: ``P`` of REML for the joint system, ``V^-1`` otherwise.
+    stages : tuple of StageInverse
+        Empty unless they were asked for.
     """
 
     rest: FloatArray
     diagonal: tuple[FloatArray, ...]
     trace: tuple[FloatArray, ...]
+    stages: tuple[StageInverse, ...] = ()
 
 
-def invert(system: System, fixed: bool) -> Inverse:
-    """Selected inverse of the joint system, or with ``fixed=False`` of ``C_b``."""
+def invert(system: System, fixed: bool, stages: bool = False) -> Inverse:
+    """Selected inverse of the joint system, or with ``fixed=False`` of ``C_b``.
+
+    Parameters
+    ----------
+    stages : bool
+        Return the entries between each stage's levels and what they meet, too.
+    """
     cross, engine = system.cross, system.engine
     take = cross.random + (cross.fixed if fixed else 0)
     spherical = system.lower[:take, :take].copy()
@@ -60,9 +78,14 @@ def invert(system: System, fixed: bool) -> Inverse:
     for kept in cross.kept:
         diagonal[kept.block] = _diagonal_blocks(rest[kept.place, kept.place], kept.size)
         trace[kept.block] = _kept_trace(system, rest, spherical, kept)
-    _invert_stages(system, rest, diagonal, trace)
+    entries = _invert_stages(system, rest, diagonal, trace, stages)
     blocks = range(len(cross.sizes))
-    return Inverse(rest, tuple(diagonal[b] for b in blocks), tuple(trace[b] for b in blocks))
+    return Inverse(
+        rest,
+        tuple(diagonal[b] for b in blocks),
+        tuple(trace[b] for b in blocks),
+        entries if stages else (),
+    )
 
 
 def _diagonal_blocks(square: FloatArray, k: int) -> FloatArray:
@@ -93,8 +116,8 @@ def _kept_trace(system: System, rest: FloatArray, spherical: FloatArray, kept: K
 
 
 def _invert_stages(
-    system: System, rest: FloatArray, diagonal: dict[int, FloatArray], trace: dict[int, FloatArray]
-) -> None:
+    system: System, rest: FloatArray, diagonal: dict[int, FloatArray], trace: dict[int, FloatArray], all_entries: bool
+) -> tuple[StageInverse, ...]:
     cross, engine = system.cross, system.engine
     count = len(cross.stages)
     own: list[FloatArray] = [np.empty(0)] * count
@@ -123,7 +146,8 @@ def _invert_stages(
                 square,
                 between,
             )
-        keep = s > 0
+        # the factors nested in this one need them
+        keep = s > 0 or all_entries
         own[s] = np.empty_like(r.gram)
         level_trace = np.empty_like(r.gram)
         kept[s] = np.empty_like(r.values) if keep else np.empty(0)
@@ -150,3 +174,4 @@ def _invert_stages(
         in_order[stage.old] = own[s]
         diagonal[stage.block] = in_order
         trace[stage.block] = level_trace.sum(0)
+    return tuple(StageInverse(*entries) for entries in zip(own, kept, kept_up, strict=True))

@@ -97,11 +97,14 @@ def prepare_iterative(
     engine: Engine,
     start: FloatArray | None = None,
     tolerance: float = TOLERANCE,
+    fixed: bool = True,
 ) -> Iterative:
     """Eliminate the stages, make the preconditioner and eliminate the fixed effects.
 
     Parameters
     ----------
+    fixed : bool
+        Without, the system can be solved for the random effects alone.
     start : float64 array, shape (random, fixed), optional
         ``pull`` at nearby factors.
 
@@ -111,6 +114,8 @@ def prepare_iterative(
         If the fixed effects depend on each other given the random effects.
     """
     draft = _without_fixed(cross, factors, engine)
+    if not fixed:
+        return draft
     crossed, own = _fixed_sides(draft)
     pull, iterations, _ = conjugate_gradients(draft, crossed, start, tolerance)
     return _with_fixed(draft, crossed, own, pull, iterations)

@@ -189,18 +189,22 @@ def _with_solution(system: System, half_solution: FloatArray) -> System:
     return replace(system, solution=solution)
 
 
-def solve(system: System, right: Coefficients, fixed: bool = True) -> Coefficients:
+def solve(system: System, right: Coefficients, fixed: bool = True, noise: Coefficients | None = None) -> Coefficients:
     """``Q r`` in raw coordinates: the joint system's, or with ``fixed=False`` that of ``C_b``.
 
     Parameters
     ----------
     right : Coefficients
         Right-hand sides; the response's row is not read, nor, without ``fixed``, those of the fixed effects.
+    noise : Coefficients, optional
+        Added to ``Lambda' r`` in spherical coordinates.
     """
     cross = system.cross
-    halves, rest = forward_substitute(cross, system.stages, right, system.engine)
+    halves, rest = forward_substitute(cross, system.stages, right, system.engine, noise)
     take = cross.random + (cross.fixed if fixed else 0)
     spherical = raw_to_spherical(cross, system.factors, rest)
+    if noise is not None:
+        spherical[: cross.random] += noise.rest[: cross.random]
     spherical[take:] = 0.0
     if take:
         lower = system.lower[:take, :take]

@@ -1,0 +1,219 @@
+"""Passes over the rows of a generalized model: linear predictors, sums by level, weighted cross products.
+
+Rows are sorted by the first stage. All coefficients stand in one flat vector, factor by factor (the stages, then the
+kept factors, then the fixed effects): those of level ``codes[n, f]`` begin at ``base[f] + codes[n, f] * size``, and
+factor ``f``'s covariates are the columns ``z_start[f]:z_start[f + 1]`` of ``z``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ranef.kernel.probes import signs
+
+
+@njit(nogil=True, cache=True)
+def linear_predictor(first, last, codes, z, z_start, base, x, flat, out):
+    """``x beta + sum_f z_f b_f`` of the rows ``first <= n < last``; ``flat`` (coefficients,), ``out`` from row 0."""
+    factors = codes.shape[1]
+    p = x.shape[1]
+    fixed = base[factors]
+    for n in range(first, last):
+        total = 0.0
+        for j in range(p):
+            total += x[n, j] * flat[fixed + j]
+        for f in range(factors):
+            k = z_start[f + 1] - z_start[f]
+            at = base[f] + np.int64(codes[n, f]) * k
+            for a in range(k):
+                total += z[n, z_start[f] + a] * flat[at + a]
+        out[n - first] = total
+
+
+@njit(nogil=True, cache=True)
+def row_values(first, last, codes, z, z_start, base, x, flat, out):
+    """`linear_predictor` for several coefficient vectors: ``flat`` (coefficients, sides), ``out`` (rows, sides)."""
+    factors = codes.shape[1]
+    sides = flat.shape[1]
+    fixed = base[factors]
+    for n in range(first, last):
+        total = out[n - first]
+        total[:] = 0.0
+        for j in range(x.shape[1]):
+            v = x[n, j]
+            for s in range(sides):
+                total[s] += v * flat[fixed + j, s]
+        for f in range(factors):
+            k = z_start[f + 1] - z_start[f]
+            at = base[f] + np.int64(codes[n, f]) * k
+            for a in range(k):
+                v = z[n, z_start[f] + a]
+                for s in range(sides):
+                    total[s] += v * flat[at + a, s]
+
+
+@njit(nogil=True, cache=True)
+def own_variance(first, last, codes, z, z_at, own, out):
+    """Add ``z' own[level] z`` of one factor to ``out``; ``codes`` (rows,), ``own`` (levels, k, k)."""
+    k = own.shape[1]
+    for n in range(first, last):
+        g = codes[n]
+        total = 0.0
+        for a in range(k):
+            for b in range(k):
+                total += z[n, z_at + a] * own[g, a, b] * z[n, z_at + b]
+        out[n - first] += total
+
+
+@njit(nogil=True, cache=True)
+def stage_covariances(first, last, codes, z, z_start, s, stages, offsets, values, up, slots, out):
+    """Add twice stage ``s``'s covariances with later stages and with kept factors, of each row.
+
+    ``values`` and ``up`` hold covariances where `ranef.solve.cross_products.Stage` has products.
+    """
+    factors = codes.shape[1]
+    k = z_start[s + 1] - z_start[s]
+    for n in range(first, last):
+        g = codes[n, s]
+        start = offsets[g]
+        m = offsets[g + 1] - start
+        total = 0.0
+        for a in range(k):
+            za = z[n, z_start[s] + a]
+            at = k * start + a * m
+            for f in range(stages, factors):
+                slot = slots[n, f - stages]
+                for c in range(z_start[f + 1] - z_start[f]):
+                    total += za * values[at + slot + c] * z[n, z_start[f] + c]
+            to = z_start[s + 1]
+            for b in range(up.shape[2]):
+                total += za * up[g, a, b] * z[n, to + b]
+        out[n - first] += 2.0 * total
+
+
+@njit(nogil=True, cache=True)
+def kept_covariances(first, last, codes, z, z_start, column, stages, rest, out):
+    """Add ``z' rest z`` over all kept factors of each row; factor ``f``'s columns begin at ``column[f - stages]``."""
+    factors = codes.shape[1]
+    for n in range(first, last):
+        total = 0.0
+        for f in range(stages, factors):
+            k = z_start[f + 1] - z_start[f]
+            row = column[f - stages] + np.int64(codes[n, f]) * k
+            for e in range(stages, factors):
+                l = z_start[e + 1] - z_start[e]
+                to = column[e - stages] + np.int64(codes[n, e]) * l
+                for a in range(k):
+                    for b in range(l):
+                        total += z[n, z_start[f] + a] * rest[row + a, to + b] * z[n, z_start[e] + b]
+        out[n - first] += total
+
+
+@njit(nogil=True, cache=True)
+def place_slots(first, last, pointers, order, codes, stages, offsets, columns, column, width, slots):
+    """Where each row's columns of the rest's factors are among those of its level.
+
+    ``slots`` (rows in ``order``, factors of the rest) gets the position within the level's columns; ``column`` and
+    ``width`` are the first column and the columns a level of each of these factors, ``stages`` where their codes begin.
+    """
+    factors = slots.shape[1]
+    for g in range(first, last):
+        own = columns[offsets[g] : offsets[g + 1]]
+        for n in range(pointers[g], pointers[g + 1]):
+            i = order[n]
+            for f in range(factors):
+                slots[n, f] = np.searchsorted(own, column[f] + np.int64(codes[i, stages + f]) * width[f])
+
+
+@njit(nogil=True, cache=True)
+def weigh_levels(
+    first, last, pointers, order, z, own, above, rest_z, slots, x, weight, score, offsets, gram, values, up
+):
+    """Cross products of each level ``first <= g < last`` with itself, its ancestors and the rest, rows weighted.
+
+    Parameters
+    ----------
+    order : int64 array, shape (rows,)
+        Rows by level.
+    own, above : int64 arrays
+        Columns of ``z`` of this factor, and of the factors it is nested in.
+    rest_z : int64 array, shape (factors of the rest + 1,)
+        Where their covariates begin in ``z``.
+    weight, score : float64 arrays, shape (rows,)
+        Of a row's cross products; and what stands for its weighted response.
+    gram, values, up : arrays
+        Overwritten, as in `ranef.kernel.cross.cross_levels`.
+    """
+    k = own.shape[0]
+    p = x.shape[1]
+    factors = slots.shape[1]
+    for g in range(first, last):
+        start = offsets[g]
+        m = offsets[g + 1] - start
+        row = values[k * start : k * (start + m)].reshape(k, m)
+        row[:, :] = 0.0
+        gram[g] = 0.0
+        up[g] = 0.0
+        dense = m - p - 1
+        for n in range(pointers[g], pointers[g + 1]):
+            i = order[n]
+            w = weight[i]
+            for a in range(k):
+                za = z[i, own[a]]
+                wa = w * za
+                for b in range(a + 1):
+                    gram[g, a, b] += wa * z[i, own[b]]
+                for b in range(above.shape[0]):
+                    up[g, a, b] += wa * z[i, above[b]]
+                for f in range(factors):
+                    to = slots[n, f]
+                    for c in range(rest_z[f + 1] - rest_z[f]):
+                        row[a, to + c] += wa * z[i, rest_z[f] + c]
+                for j in range(p):
+                    row[a, dense + j] += wa * x[i, j]
+                row[a, dense + p] += za * score[i]
+        for a in range(k):
+            for b in range(a):
+                gram[g, b, a] = gram[g, a, b]
+
+
+@njit(nogil=True, cache=True)
+def sum_levels(first, last, pointers, order, z, z_at, values, out):
+    """``out[g] = sum over the level's rows of z_n values_n'``, shape (levels, k, sides); ``values`` (rows, sides)."""
+    k = out.shape[1]
+    for g in range(first, last):
+        out[g] = 0.0
+        for n in range(pointers[g], pointers[g + 1]):
+            i = order[n]
+            for a in range(k):
+                for s in range(out.shape[2]):
+                    out[g, a, s] += z[i, z_at + a] * values[i, s]
+
+
+@njit(nogil=True, cache=True)
+def sum_level_signs(first, last, pointers, order, z, z_at, root, seed, out):
+    """``out[g] = sum over the level's rows of z_n root_n e_n'`` with random signs, shape (levels, k, probes)."""
+    k = out.shape[1]
+    probes = out.shape[2]
+    for g in range(first, last):
+        out[g] = 0.0
+        for n in range(pointers[g], pointers[g + 1]):
+            i = order[n]
+            bits = signs(i, seed)
+            for a in range(k):
+                value = z[i, z_at + a] * root[i]
+                for s in range(probes):
+                    out[g, a, s] += value * (2.0 * np.float64((bits >> np.uint64(s)) & np.uint64(1)) - 1.0)
+
+
+@njit(nogil=True, cache=True)
+def sum_row_signs(first, last, x, root, seed, out):
+    """``out += sum of x_n root_n e_n'`` over the rows ``first <= n < last``, shape (p, probes)."""
+    probes = out.shape[1]
+    for n in range(first, last):
+        bits = signs(n, seed)
+        for j in range(x.shape[1]):
+            value = x[n, j] * root[n]
+            for s in range(probes):
+                out[j, s] += value * (2.0 * np.float64((bits >> np.uint64(s)) & np.uint64(1)) - 1.0)

@@ -1,0 +1,324 @@
+"""The Laplace likelihood of a generalized mixed model with its gradient, over covariances, fixed effects and the rest.
+
+    deviance = -2 log p(y | u^) + |u^|^2 + log|C_b|     (plus the family's constant)
+
+over ``(theta, beta, phi)``; with ``joint`` the fixed effects stand at their joint mode with the random effects (lme4's
+nAGQ = 0) and the deviance is one of ``(theta, phi)``.
+
+The curvature ``W`` in ``C_b`` moves with the mode. Its part of the gradient comes from the *tangents*: how the
+coefficients of the linear predictor move with each parameter. The same solutions make the metric of the search, so
+that they cost nothing extra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.errors import FitError
+from ranef.learn.criterion import chain_rule, curvature, tangents, working_variates
+from ranef.learn.likelihood import Likelihood, eta, part
+from ranef.learn.mode import Exact, Mode, Solver, find_mode
+from ranef.prior import Layout
+from ranef.solve.cross_products import CrossProducts
+from ranef.solve.elimination import Coefficients, by_block, inner, multiply, zeros
+from ranef.solve.inverse import Inverse, invert
+from ranef.solve.system import System
+from ranef.solve.weighted import flat, row_variances, sums, sums_of_rows
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Laplace:
+    """What the Laplace deviance is a function of, besides its parameters.
+
+    Attributes
+    ----------
+    of : Likelihood
+    layout : Layout
+    joint : bool
+        The fixed effects are at their joint mode, not among the parameters.
+    """
+
+    of: Likelihood
+    layout: Layout
+    joint: bool
+
+    @property
+    def cross(self) -> CrossProducts:
+        return self.of.pattern.cross
+
+    @property
+    def fixed(self) -> int:
+        """Fixed effects among the parameters."""
+        return 0 if self.joint else self.cross.fixed
+
+    def split(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``theta``, ``beta`` (empty with ``joint``) and ``phi``."""
+        m = self.layout.parameters
+        return parameters[:m], parameters[m : m + self.fixed], parameters[m + self.fixed :]
+
+
+@dataclass(frozen=True, eq=False)
+class Tangents:
+    """How coefficients move with the parameters, and what the same solutions say of the curvature.
+
+    Attributes
+    ----------
+    moves : Coefficients
+        One side a parameter: raw coefficients whose linear predictor is the derivative of ``eta``.
+    metric : float64 array, shape (parameters, parameters)
+        Information of the working model over ``theta`` (average) and over ``(beta, phi)``, as a Hessian of the
+        deviance.
+    """
+
+    moves: Coefficients
+    metric: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class LaplacePoint:
+    """The deviance at one point; what the searches read of `ranef.learn.criterion.Evaluation`.
+
+    Attributes
+    ----------
+    theta : float64 array, shape (parameters,)
+        All parameters: those of the covariances, the fixed effects unless ``joint``, the family's.
+    slopes : tuple of float64 arrays (k, k)
+        Derivative of the deviance by each block's covariance.
+    scores : tuple of float64 arrays (levels, k)
+        ``Z'g`` of each block.
+    conditional : tuple of float64 arrays (levels, k, k)
+        Covariance of each level's coefficients given the parameters.
+    """
+
+    theta: FloatArray
+    deviance: float
+    gradient: FloatArray
+    metric: FloatArray
+    information: FloatArray
+    slopes: tuple[FloatArray, ...]
+    scores: tuple[FloatArray, ...]
+    factors: tuple[FloatArray, ...]
+    mode: Mode
+    conditional: tuple[FloatArray, ...]
+    inverse: Inverse | None = None
+    sigma2: float = 1.0
+
+
+def origin(problem: Laplace, beta: FloatArray) -> Coefficients:
+    """No random effects, and the given fixed effects."""
+    cross = problem.cross
+    out = zeros(cross, 1)
+    out.rest[cross.random : cross.random + cross.fixed, 0] = beta
+    return out
+
+
+def evaluate_laplace(
+    problem: Laplace, parameters: FloatArray, start: Coefficients, solver: Solver | None = None
+) -> LaplacePoint:
+    """Deviance, gradient and metric on the exact path.
+
+    Parameters
+    ----------
+    start : Coefficients
+        Spherical coefficients to begin the search for the mode from: ``mode.u`` of a nearby point.
+
+    Raises
+    ------
+    FitError
+        If the family's parameters are out of range or the mode cannot be found.
+    """
+    solver = solver or Exact()
+    mode, factors, phi = mode_at(problem, parameters, start, solver)
+    of, cross, layout = problem.of, mode.cross, problem.layout
+    system = mode.system
+    assert isinstance(system, System)
+    inverse = invert(system, fixed=False, stages=True)
+    m = layout.parameters
+    scores = tuple(s[:, :, 0] for s in by_block(cross, mode.sums))
+    moved, score_phi, information_phi = parameter_sums(problem, mode, phi)
+    found = find_tangents(problem, mode, factors, scores, score_phi, information_phi, solver)
+
+    c = np.empty((len(of.y), 1))
+    x = flat(cross, mode.x)[:, 0]
+
+    def pull(first: int, last: int) -> tuple[FloatArray]:
+        """What the change of the curvature at a given mode costs, and the rows' part for what moves the mode."""
+        place = part(of.weights, first, last)
+        at, y = eta(of, x, first, last), of.y[first:last]
+        h = row_variances(of.pattern, inverse, first, last)
+        third = of.family.derivatives(y, at, place, phi)[3]
+        c[first:last, 0] = -h * third
+        return (h @ of.family.parameter_derivatives(y, at, place, phi)[2],)
+
+    (weight_phi,) = sums_of_rows(of.pattern, pull)
+    slopes = tuple(trace - s.T @ s for trace, s in zip(inverse.trace, scores, strict=True))
+    slopes, implicit = follow_mode(problem, mode, slopes, scores, score_phi, sums(of.pattern, c), solver)
+    gradient = explicit(problem, mode, factors, slopes, moved)
+    gradient[m:] += np.concatenate([implicit[: problem.fixed], implicit[problem.fixed :] + weight_phi])
+    metric = found.metric.copy()
+    metric[:m, :m] += curvature(layout, slopes)
+    deviance = -2 * (mode.value + of.constant) + mode.penalty + system.logdet_random
+    return LaplacePoint(
+        theta=parameters,
+        deviance=float(deviance),
+        gradient=gradient,
+        metric=metric,
+        information=found.metric,
+        slopes=slopes,
+        scores=scores,
+        factors=factors,
+        mode=mode,
+        conditional=inverse.diagonal,
+        inverse=inverse,
+    )
+
+
+def mode_at(
+    problem: Laplace, parameters: FloatArray, start: Coefficients, solver: Solver
+) -> tuple[Mode, tuple[FloatArray, ...], FloatArray]:
+    """The mode at given parameters, with ``Lambda`` of each block and ``phi``."""
+    theta, beta, phi = problem.split(parameters)
+    if not problem.of.family.valid(phi):
+        raise FitError(f"the {problem.of.family.name} family's parameters {phi} are out of range")
+    factors = problem.layout.factors(theta)
+    if not problem.joint:
+        rest = start.rest.copy()
+        rest[problem.cross.random : -1, 0] = beta
+        start = Coefficients(start.stages, rest)
+    return find_mode(problem.of, factors, start, phi, problem.joint, solver), factors, phi
+
+
+def parameter_sums(problem: Laplace, mode: Mode, phi: FloatArray) -> tuple[FloatArray, Coefficients, FloatArray]:
+    """Sums over the rows of what belongs to the family's own parameters.
+
+    Returns
+    -------
+    l_phi : float64 array, shape (parameters,)
+    score_phi : Coefficients
+        ``[Z X]' d score / d phi``, one side a parameter.
+    information : float64 array, shape (parameters, parameters)
+    """
+    of, m = problem.of, len(phi)
+    if not m:
+        return np.zeros(0), zeros(mode.cross, 0), np.zeros((0, 0))
+    x = flat(mode.cross, mode.x)[:, 0]
+    score_phi = np.empty((len(of.y), m))
+
+    def piece(first: int, last: int) -> tuple[FloatArray, FloatArray]:
+        arguments = of.y[first:last], eta(of, x, first, last), part(of.weights, first, last), phi
+        l_phi, score_phi[first:last], _ = of.family.parameter_derivatives(*arguments)
+        return l_phi.sum(axis=0), of.family.parameter_information(*arguments)
+
+    l_phi, information = sums_of_rows(of.pattern, piece)
+    return l_phi, sums(of.pattern, score_phi), information
+
+
+def find_tangents(
+    problem: Laplace,
+    mode: Mode,
+    factors: Sequence[FloatArray],
+    scores: tuple[FloatArray, ...],
+    score_phi: Coefficients,
+    information_phi: FloatArray,
+    solver: Solver,
+) -> Tangents:
+    """One batch of solves: a side for each covariance parameter, fixed effect and parameter of the family."""
+    cross, engine, joint = mode.cross, problem.of.pattern.engine, problem.joint
+    p = problem.fixed
+    a = working_variates(cross, scores, tangents(problem.layout, factors))
+    unit = zeros(cross, p)
+    unit.rest[cross.random : cross.random + p] = np.eye(p)
+    known = beside(a, unit)
+    right = multiply(cross, known, engine)
+    right.rest[-1] = 0.0
+    m, q = a.rest.shape[1], score_phi.rest.shape[1]
+    solved = solver.solve(mode.system, beside(right, score_phi), joint)
+    solved.rest[-1] = 0.0
+    # the linear predictor's derivatives: Z a less its projection, likewise X; and Z Q Z' d score / d phi
+    none = zeros(cross, q)
+    moves = _difference(beside(known, none), solved, m + p)
+    metric = np.zeros((m + p + q, m + p + q))
+    theta = inner(_sides(right, 0, m), _sides(moves, 0, m))
+    metric[:m, :m] = (theta + theta.T) / 2
+    beta = inner(_sides(right, m, m + p), _sides(moves, m, m + p))
+    metric[m : m + p, m : m + p] = beta + beta.T
+    crossed = inner(score_phi, _sides(moves, m, m + p))
+    metric[m + p :, m : m + p] = -2 * crossed
+    metric[m : m + p, m + p :] = -2 * crossed.T
+    own = information_phi - inner(score_phi, _sides(moves, m + p, m + p + q))
+    metric[m + p :, m + p :] = own + own.T
+    return Tangents(moves, metric)
+
+
+def explicit(
+    problem: Laplace, mode: Mode, factors: Sequence[FloatArray], slopes: Sequence[FloatArray], l_phi: FloatArray
+) -> FloatArray:
+    """Gradient at a given mode and curvature."""
+    r = problem.cross.random
+    return np.concatenate(
+        [
+            chain_rule(problem.layout, factors, slopes),
+            -2 * mode.sums.rest[r : r + problem.fixed, 0],
+            -2 * l_phi,
+        ]
+    )
+
+
+def follow_mode(
+    problem: Laplace,
+    mode: Mode,
+    slopes: tuple[FloatArray, ...],
+    scores: tuple[FloatArray, ...],
+    score_phi: Coefficients,
+    change: Coefficients,
+    solver: Solver,
+) -> tuple[tuple[FloatArray, ...], FloatArray]:
+    """What the curvature's change along the mode adds, by one solve for its adjoint.
+
+    Parameters
+    ----------
+    slopes : tuple of float64 arrays (k, k)
+        Derivatives of the deviance by the covariances at a given curvature.
+    change : Coefficients
+        ``[Z X]'(h W')``: derivative of the log-determinant by ``eta`` of each row.
+
+    Returns
+    -------
+    slopes : tuple of float64 arrays (k, k)
+        The whole derivatives. No inverse of ``Lambda`` is taken: they hold at a zero variance too.
+    implicit : float64 array, shape (fixed + parameters of the family,)
+        What is added to the gradient by the fixed effects and by ``phi``.
+    """
+    cross = mode.cross
+    v = solver.solve(mode.system, change, problem.joint)
+    v.rest[-1] = 0.0
+    back = multiply(cross, v, problem.of.pattern.engine)
+    t = Coefficients(tuple(c - b for c, b in zip(change.stages, back.stages, strict=True)), change.rest - back.rest)
+    out = []
+    for slope, s, own in zip(slopes, scores, by_block(cross, t), strict=True):
+        half = own[:, :, 0].T @ s
+        out.append(slope + (half + half.T) / 2)
+    r = cross.random
+    return tuple(out), np.concatenate([t.rest[r : r + problem.fixed, 0], inner(score_phi, v)[:, 0]])
+
+
+def beside(a: Coefficients, b: Coefficients) -> Coefficients:
+    stages = tuple(np.concatenate(pair, axis=2) for pair in zip(a.stages, b.stages, strict=True))
+    return Coefficients(stages, np.concatenate([a.rest, b.rest], axis=1))
+
+
+def _sides(x: Coefficients, first: int, last: int) -> Coefficients:
+    return Coefficients(tuple(s[:, :, first:last] for s in x.stages), x.rest[:, first:last])
+
+
+def _difference(known: Coefficients, solved: Coefficients, count: int) -> Coefficients:
+    """``known - solved`` for the first ``count`` sides, ``solved`` for the others."""
+    sign = np.where(np.arange(solved.rest.shape[1]) < count, -1.0, 1.0)
+    stages = tuple(k + sign * s for k, s in zip(known.stages, solved.stages, strict=True))
+    return Coefficients(stages, known.rest + sign * solved.rest)

@@ -1,0 +1,83 @@
+"""The likelihood of a generalized model's rows at given coefficients: its value and its linearisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.family import Family
+from ranef.solve.weighted import Weighing, linear_predictor, sums_of_rows
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """Rows in the order of ``pattern``.
+
+    Attributes
+    ----------
+    family : Family
+    pattern : Weighing
+    y : float64 array, shape (rows,)
+    weights, offset : float64 array, shape (rows,), or None
+    constant : float
+        What the family leaves out of each row's log-likelihood, summed.
+    """
+
+    family: Family
+    pattern: Weighing
+    y: FloatArray
+    weights: FloatArray | None
+    offset: FloatArray | None
+    constant: float
+
+
+def likelihood(
+    family: Family, pattern: Weighing, y: FloatArray, weights: FloatArray | None, offset: FloatArray | None
+) -> Likelihood:
+    """The likelihood of rows in the caller's order."""
+    order = pattern.sorted
+    return Likelihood(
+        family=family,
+        pattern=pattern,
+        y=y[order],
+        weights=None if weights is None else weights[order],
+        offset=None if offset is None else offset[order],
+        constant=family.constant(y, weights),
+    )
+
+
+def eta(of: Likelihood, coefficients: FloatArray, first: int, last: int) -> FloatArray:
+    """Linear predictor of the rows ``first <= n < last``; ``coefficients`` in one flat vector."""
+    out = linear_predictor(of.pattern, coefficients, first, last)
+    if of.offset is not None:
+        out += of.offset[first:last]
+    return out
+
+
+def part(values: FloatArray | None, first: int, last: int) -> FloatArray | None:
+    return None if values is None else values[first:last]
+
+
+def linearise(of: Likelihood, coefficients: FloatArray, phi: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    """Log-likelihood without its constant, and each row's score and weight.
+
+    Returns
+    -------
+    value : float
+        Minus infinity or NaN where it cannot be computed.
+    score, weight : float64 arrays, shape (rows,)
+    """
+    score, weight = np.empty(len(of.y)), np.empty(len(of.y))
+
+    def piece(first: int, last: int) -> tuple[float]:
+        values, score[first:last], weight[first:last], _ = of.family.derivatives(
+            of.y[first:last], eta(of, coefficients, first, last), part(of.weights, first, last), phi
+        )
+        return (float(values.sum()),)
+
+    (value,) = sums_of_rows(of.pattern, piece)
+    return float(value), score, weight

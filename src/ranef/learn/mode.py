@@ -1,0 +1,218 @@
+"""The mode of the random effects, by Newton's method on the penalised log-likelihood.
+
+With ``g`` and ``W`` the rows' scores and weights a step solves ``C [dbeta; du] = [X'g; Lambda'Z'g - u]`` (Bates et al.
+2015; DESIGN "the mixed-model system"). Spherical coefficients ``u`` are carried along, so that a singular ``Lambda`` is
+an ordinary point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.engine.threads import Engine
+from ranef.errors import FitError
+from ranef.learn.likelihood import Likelihood, linearise
+from ranef.solve.cross_products import CrossProducts
+from ranef.solve.elimination import Coefficients, inner, multiply, raw_to_spherical, spherical_to_raw
+from ranef.solve.iterative import Iterative, prepare_iterative, solve_iterative
+from ranef.solve.system import System, factorise, solve
+from ranef.solve.weighted import flat, response_of, reweigh
+
+FloatArray = npt.NDArray[np.float64]
+
+MOST_STEPS = 100
+MOST_HALVINGS = 40
+
+
+class Solver(Protocol):
+    """How the working systems are solved: `Exact` or `ConjugateGradients`."""
+
+    tolerance: float
+
+    def prepare(self, cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine, fixed: bool) -> object: ...
+    def solve(
+        self, system: object, right: Coefficients, fixed: bool, noise: Coefficients | None = None
+    ) -> Coefficients: ...
+
+
+@dataclass(frozen=True)
+class Exact:
+    """By a dense Cholesky factorisation; see `ranef.solve.system`.
+
+    Attributes
+    ----------
+    tolerance : float
+        A mode is found when a step is predicted to raise the penalised log-likelihood by less, and is taken.
+    """
+
+    tolerance: float = 1e-7
+
+    def prepare(self, cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine, fixed: bool) -> System:
+        del fixed  # one factor serves both
+        return factorise(cross, factors, engine)
+
+    def solve(
+        self, system: System, right: Coefficients, fixed: bool, noise: Coefficients | None = None
+    ) -> Coefficients:
+        return solve(system, right, fixed, noise)
+
+
+@dataclass(frozen=True)
+class ConjugateGradients:
+    """By conjugate gradients; see `ranef.solve.iterative`.
+
+    Attributes
+    ----------
+    tolerance : float
+        As `Exact`'s.
+    accuracy : float
+        Of the solutions.
+    """
+
+    tolerance: float
+    accuracy: float
+
+    def prepare(self, cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine, fixed: bool) -> Iterative:
+        return prepare_iterative(cross, factors, engine, tolerance=self.accuracy, fixed=fixed)
+
+    def solve(
+        self, system: Iterative, right: Coefficients, fixed: bool, noise: Coefficients | None = None
+    ) -> Coefficients:
+        return solve_iterative(system, right, fixed=fixed, noise=noise, tolerance=self.accuracy).x
+
+
+@dataclass(frozen=True, eq=False)
+class Mode:
+    """The mode and the working system there.
+
+    Attributes
+    ----------
+    u : Coefficients
+        Spherical random effects, one side; ``u.rest`` holds the fixed effects too.
+    x : Coefficients
+        Raw ones.
+    value : float
+        Log-likelihood without its constant.
+    penalty : float
+        ``|u|^2``.
+    score, weight : float64 arrays, shape (rows,)
+    sums : Coefficients
+        ``[Z X]'score``.
+    cross : CrossProducts
+        Weighed at the mode.
+    system : System or Iterative
+    steps : int
+    """
+
+    u: Coefficients
+    x: Coefficients
+    value: float
+    penalty: float
+    score: FloatArray
+    weight: FloatArray
+    sums: Coefficients
+    cross: CrossProducts
+    system: object
+    steps: int
+
+
+def find_mode(
+    of: Likelihood, factors: Sequence[FloatArray], start: Coefficients, phi: FloatArray, joint: bool, solver: Solver
+) -> Mode:
+    """Maximise the penalised log-likelihood over the random effects, and with ``joint`` over the fixed effects.
+
+    Parameters
+    ----------
+    factors : sequence of float64 arrays (k, k)
+        ``Lambda`` of each block.
+    start : Coefficients
+        Spherical random effects, and the fixed effects.
+
+    Raises
+    ------
+    FitError
+        If the log-likelihood cannot be computed near the start, or has no maximum.
+    """
+    pattern = of.pattern
+    engine = pattern.engine
+    u, last = start, None
+    best = -np.inf
+    halvings = 0
+    found = False
+    for step in range(MOST_STEPS):
+        x = to_raw(pattern.cross, factors, u)
+        value, score, weight = linearise(of, flat(pattern.cross, x)[:, 0], phi)
+        penalty = random_square(pattern.cross, u)
+        objective = value - penalty / 2
+        if not objective >= best - 1e-11 * (1 + abs(best)):
+            halvings += 1
+            if last is None or halvings > MOST_HALVINGS:
+                raise FitError(
+                    "the likelihood cannot be computed where the search stands: linear predictors or parameters are "
+                    "out of range. Are covariates or the offset very large? Scale them"
+                )
+            u, found = _mean(u, last), False
+            continue
+        halvings = 0
+        cross = reweigh(pattern, weight, score)
+        sums = response_of(cross)
+        system = solver.prepare(cross, factors, engine, joint)
+        if found or not u.rest.size:
+            return Mode(u, x, value, penalty, score, weight, sums, cross, system, step + 1)
+        noise = _scaled(u, -1.0)
+        change = solver.solve(system, sums, joint, noise)
+        change.rest[-1] = 0.0
+        gradient = _to_spherical(cross, factors, sums)
+        _add(gradient, noise, cross.random)
+        moved = _to_spherical(cross, factors, multiply(cross, change, engine))
+        du = Coefficients(
+            tuple(g - m for g, m in zip(gradient.stages, moved.stages, strict=True)), gradient.rest - moved.rest
+        )
+        du.rest[cross.random :] = change.rest[cross.random :]
+        if not joint:
+            gradient.rest[cross.random :] = 0.0
+        decrement = float(inner(du, gradient)[0, 0]) / 2
+        found = decrement <= solver.tolerance
+        last, best = u, objective
+        u = Coefficients(tuple(a + b for a, b in zip(u.stages, du.stages, strict=True)), u.rest + du.rest)
+    raise FitError(
+        "the conditional modes of the random effects were not found: the likelihood has no maximum there. Does a "
+        "covariate or a level separate the responses completely?"
+    )
+
+
+def to_raw(cross: CrossProducts, factors: Sequence[FloatArray], u: Coefficients) -> Coefficients:
+    """``b = Lambda u``; fixed effects as they are."""
+    stages = tuple(factors[stage.block] @ values for stage, values in zip(cross.stages, u.stages, strict=True))
+    return Coefficients(stages, spherical_to_raw(cross, factors, u.rest))
+
+
+def _to_spherical(cross: CrossProducts, factors: Sequence[FloatArray], x: Coefficients) -> Coefficients:
+    stages = tuple(factors[stage.block].T @ values for stage, values in zip(cross.stages, x.stages, strict=True))
+    out = raw_to_spherical(cross, factors, x.rest)
+    out[-1] = 0.0
+    return Coefficients(stages, out)
+
+
+def random_square(cross: CrossProducts, u: Coefficients) -> float:
+    """``|u|^2`` of the random effects."""
+    return float(sum(np.sum(s**2) for s in u.stages) + np.sum(u.rest[: cross.random] ** 2))
+
+
+def _scaled(u: Coefficients, by: float) -> Coefficients:
+    return Coefficients(tuple(by * s for s in u.stages), by * u.rest)
+
+
+def _mean(a: Coefficients, b: Coefficients) -> Coefficients:
+    return Coefficients(tuple((p + q) / 2 for p, q in zip(a.stages, b.stages, strict=True)), (a.rest + b.rest) / 2)
+
+
+def _add(to: Coefficients, other: Coefficients, random: int) -> None:
+    for a, b in zip(to.stages, other.stages, strict=True):
+        a += b
+    to.rest[:random] += other.rest[:random]
