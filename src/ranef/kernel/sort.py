@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 
@@ -96,3 +97,19 @@ def sort_rows(own, first, pointers, codes, reals):
             codes[to, j] = codes_of[n, j]
         for j in range(reals.shape[1]):
             reals[to, j] = reals_of[n, j]
+
+
+@njit(nogil=True, cache=True)
+def counting_order(codes, levels):
+    """Order of the rows by code, and where each level's rows begin: int32 (rows,) and int64 (levels + 1,) arrays."""
+    pointers = np.zeros(levels + 1, np.int64)
+    for n in range(codes.shape[0]):
+        pointers[codes[n] + 1] += 1
+    for g in range(levels):
+        pointers[g + 1] += pointers[g]
+    place = pointers[:-1].copy()
+    order = np.empty(codes.shape[0], np.int32)
+    for n in range(codes.shape[0]):
+        order[place[codes[n]]] = n
+        place[codes[n]] += 1
+    return order, pointers

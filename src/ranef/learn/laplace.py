@@ -31,6 +31,8 @@ from ranef.solve.weighted import flat, row_variances, sums, sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
 
+EXACT = Exact()
+
 
 @dataclass(frozen=True, eq=False)
 class Laplace:
@@ -119,7 +121,7 @@ def origin(problem: Laplace, beta: FloatArray) -> Coefficients:
 
 
 def evaluate_laplace(
-    problem: Laplace, parameters: FloatArray, start: Coefficients, solver: Solver | None = None
+    problem: Laplace, parameters: FloatArray, start: Coefficients, solver: Solver = EXACT
 ) -> LaplacePoint:
     """Deviance, gradient and metric on the exact path.
 
@@ -133,7 +135,6 @@ def evaluate_laplace(
     FitError
         If the family's parameters are out of range or the mode cannot be found.
     """
-    solver = solver or Exact()
     mode, factors, phi = mode_at(problem, parameters, start, solver)
     of, cross, layout = problem.of, mode.cross, problem.layout
     system = mode.system

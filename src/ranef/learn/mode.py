@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,17 +29,6 @@ MOST_STEPS = 100
 MOST_HALVINGS = 40
 
 
-class Solver(Protocol):
-    """How the working systems are solved: `Exact` or `ConjugateGradients`."""
-
-    tolerance: float
-
-    def prepare(self, cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine, fixed: bool) -> object: ...
-    def solve(
-        self, system: object, right: Coefficients, fixed: bool, noise: Coefficients | None = None
-    ) -> Coefficients: ...
-
-
 @dataclass(frozen=True)
 class Exact:
     """By a dense Cholesky factorisation; see `ranef.solve.system`.
@@ -57,7 +46,7 @@ class Exact:
         return factorise(cross, factors, engine)
 
     def solve(
-        self, system: System, right: Coefficients, fixed: bool, noise: Coefficients | None = None
+        self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients | None = None
     ) -> Coefficients:
         return solve(system, right, fixed, noise)
 
@@ -81,9 +70,12 @@ class ConjugateGradients:
         return prepare_iterative(cross, factors, engine, tolerance=self.accuracy, fixed=fixed)
 
     def solve(
-        self, system: Iterative, right: Coefficients, fixed: bool, noise: Coefficients | None = None
+        self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients | None = None
     ) -> Coefficients:
         return solve_iterative(system, right, fixed=fixed, noise=noise, tolerance=self.accuracy).x
+
+
+Solver = Exact | ConjugateGradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +109,7 @@ class Mode:
     weight: FloatArray
     sums: Coefficients
     cross: CrossProducts
-    system: object
+    system: System | Iterative
     steps: int
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ranef.design.pieces import FloatColumns, is_constant
 from ranef.engine.threads import Engine, Range
 from ranef.kernel import weighted
 from ranef.kernel.sort import counting_order
-from ranef.solve.cross_products import CrossProducts, FactorProducts, Rows, cross_products
+from ranef.solve.cross_products import CrossProducts, FactorProducts, cross_products
 from ranef.solve.elimination import Coefficients
 from ranef.solve.inverse import Inverse
+from ranef.solve.rows import Rows
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -33,13 +35,13 @@ class FactorRows:
     Attributes
     ----------
     pointers : int64 array, shape (levels + 1,)
-    order : int64 array, shape (rows,)
+    order : int32 array, shape (rows,)
     slots : int32 array, shape (rows, factors of the rest)
         In that order: where the row's columns are among those of its level.
     """
 
     pointers: IntArray
-    order: IntArray
+    order: CodeArray
     slots: CodeArray
 
 
@@ -51,7 +53,7 @@ class Weighing:
     ----------
     cross : CrossProducts
         The pattern; its numbers are those of weight one.
-    sorted : int64 array, shape (rows,)
+    sorted : int32 array, shape (rows,)
         Which of the caller's rows each row is.
     codes : int32 array, shape (rows, factors)
         Level of each factor, in the order of ``cross.factors`` and in its numbering.
@@ -68,7 +70,7 @@ class Weighing:
 
     cross: CrossProducts
     engine: Engine
-    sorted: IntArray
+    sorted: CodeArray
     codes: CodeArray
     z: FloatArray
     z_start: IntArray
@@ -86,7 +88,7 @@ def weighing(rows: Rows, engine: Engine) -> Weighing:
     rows : Rows
         Their response is not read, and their weights are not.
     """
-    cross = cross_products(replace(rows, y=np.zeros(len(rows.y)), weights=None), engine)
+    cross = cross_products(replace(rows, y=np.broadcast_to(0.0, len(rows.y)), weights=None), engine)
     blocks = [rows.blocks[f.block] for f in cross.factors]
     numbered = [block.codes for block in blocks]
     for s, stage in enumerate(cross.stages):
@@ -94,7 +96,7 @@ def weighing(rows: Rows, engine: Engine) -> Weighing:
         number[stage.old] = np.arange(stage.levels, dtype=np.int32)
         numbered[s] = number[blocks[s].codes]
     n = len(rows.y)
-    order = counting_order(numbered[0], blocks[0].levels)[0] if blocks else np.arange(n)
+    order = counting_order(numbered[0], blocks[0].levels)[0] if blocks else np.arange(n, dtype=np.int32)
     codes = np.empty((n, len(blocks)), np.int32)
     sizes = np.array([block.size for block in blocks], np.int64)
     z_start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -117,16 +119,17 @@ def weighing(rows: Rows, engine: Engine) -> Weighing:
     return replace(draft, factors=tuple(_factor_rows(draft, f, product) for f, product in enumerate(cross.factors)))
 
 
-def _side_by_side(parts: list[FloatArray], order: IntArray) -> FloatArray:
-    """Columns of all parts in the given order of rows; one row that stands for all, if all are equal to it."""
+def _side_by_side(parts: list[FloatColumns], order: CodeArray) -> FloatArray:
+    """Columns of all parts in the given order of rows; one row seen from all, if each part is."""
     n, width = len(order), sum(part.shape[1] for part in parts)
-    if n and all(part.shape[1] == 0 or bool(np.all(part == part[0])) for part in parts):
-        first = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0)
-        return np.broadcast_to(first, (n, width))
+    if n and all(part.shape[1] == 0 or is_constant(part) for part in parts):
+        return np.broadcast_to(np.concatenate([np.zeros(0), *(part[:1].reshape(-1) for part in parts)]), (n, width))
     out = np.empty((n, width))
     at = 0
     for part in parts:
-        out[:, at : at + part.shape[1]] = part[order]
+        for first in range(0, n, ROWS_A_RANGE):
+            piece = order[first : first + ROWS_A_RANGE]
+            out[first : first + ROWS_A_RANGE, at : at + part.shape[1]] = part[piece]
         at += part.shape[1]
     return out
 
