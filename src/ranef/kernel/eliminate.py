@@ -172,7 +172,7 @@ def gather(sign, at, start, m, values, columns, x, out):
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def scatter(sign, at, start, m, values, columns, x, out):
-    """Add ``sign * values[at + j] x`` to every row ``columns[start + j]`` of ``out`` (columns, sides); ``x`` (sides,)."""
+    """Add ``sign * values[at + j] x`` to each row ``columns[start + j]`` of ``out``; ``x`` (sides,)."""
     sides = out.shape[1]
     s = 0
     while s + 4 <= sides:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from ranef.learn.criterion import Criterion, information
 from ranef.learn.newton import Point
 from ranef.prior import Layout
 
@@ -27,16 +26,23 @@ def snapped(layout: Layout, theta: FloatArray) -> FloatArray | None:
     return None if np.array_equal(out, theta) else out
 
 
-def inside(criterion: Criterion, at: Point, least: float) -> Iterator[FloatArray]:
-    """Points inside where the criterion should be lower, nearer and nearer; none if ``at`` is a minimum.
+def inside(
+    layout: Layout, at: Point, least: float, information: Callable[[tuple[FloatArray, ...]], FloatArray]
+) -> Iterator[FloatArray]:
+    """``theta`` of points inside where the criterion should be lower, nearer and nearer; none if ``at`` is a minimum.
 
     At a singular ``Lambda`` the derivatives by ``Sigma`` in the null space decide; each term whose derivative is below
     ``-least`` moves by its own Newton step in the variance.
+
+    Parameters
+    ----------
+    information : callable
+        Average information at ``at`` of given directions ``dSigma`` of each block, shape (directions, k, k).
     """
-    if not len(at.theta):
+    if not layout.parameters:
         return
     changes = [np.zeros((0, *factor.shape)) for factor in at.factors]
-    for b, terms in enumerate(criterion.layout.blocks):
+    for b, terms in enumerate(layout.blocks):
         first = 0
         for structure in terms:
             own = slice(first, first + structure.size)
@@ -49,11 +55,11 @@ def inside(criterion: Criterion, at: Point, least: float) -> Iterator[FloatArray
     if not any(len(change) for change in changes):
         return
     slopes = np.concatenate([np.einsum("pij,ij->p", c, s) for c, s in zip(changes, at.slopes, strict=True)])
-    curvature = np.diag(information(criterion, at.scores, tuple(changes), at.sigma2, at.solve))
+    curvature = np.diag(information(tuple(changes)))
     lengths = iter(np.clip(-slopes / np.maximum(curvature, 1e-300), 0.0, 1.0))
     moves = [np.tensordot([next(lengths) for _ in c], c, 1) if len(c) else np.zeros(c.shape[1:]) for c in changes]
     for shorter in 4.0 ** -np.arange(12):
-        yield criterion.layout.project([f @ f.T + shorter * move for f, move in zip(at.factors, moves, strict=True)])
+        yield layout.project([f @ f.T + shorter * move for f, move in zip(at.factors, moves, strict=True)])
 
 
 def _interior_direction(factor: FloatArray, slope: FloatArray, kind: str) -> FloatArray | None:

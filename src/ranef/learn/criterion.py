@@ -8,7 +8,7 @@ equations 34 (ML) and 41 (REML). Gilmour, Thompson and Cullis (1995), Average in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from ranef.engine.threads import Engine
 from ranef.errors import FitError
+from ranef.learn.boundary import inside, snapped
+from ranef.learn.newton import Point
 from ranef.prior import Layout
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, by_block, from_blocks, inner, multiply
@@ -99,6 +101,27 @@ class Criterion:
     def degrees(self) -> int:
         """What the residual sum of squares is divided by."""
         return self.cross.rows - (self.cross.fixed if self.reml else 0)
+
+    @property
+    def rows(self) -> int:
+        return self.cross.rows
+
+    def evaluate(self, theta: FloatArray, near: Evaluation | None = None) -> Evaluation:
+        """`evaluate`; nothing is taken over from a point nearby."""
+        del near
+        return evaluate(self, theta)
+
+    def canonical(self, theta: FloatArray) -> FloatArray:
+        return self.layout.canonical(theta)
+
+    def snapped(self, theta: FloatArray) -> FloatArray | None:
+        return snapped(self.layout, theta)
+
+    def inside(self, at: Point, least: float) -> Iterator[FloatArray]:
+        """See `ranef.learn.boundary.inside`."""
+        return inside(
+            self.layout, at, least, lambda changes: information(self, at.scores, changes, at.sigma2, at.solve)
+        )
 
 
 def deviance(criterion: Criterion, theta: FloatArray) -> float:

@@ -8,16 +8,15 @@ the criterion; otherwise the search restarts from a small positive variance in t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.errors import FitError
-from ranef.learn.boundary import inside, snapped
-from ranef.learn.criterion import Criterion, Evaluation, evaluate
-from ranef.learn.newton import corrected, newton_step
+from ranef.learn.newton import Point, corrected, newton_step
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,6 +24,38 @@ FloatArray = npt.NDArray[np.float64]
 MOST_FAILURES = 8
 # Times that a converged point may be left for a better one, or for a boundary.
 MOST_SETTLEMENTS = 20
+
+
+class Valued(Point, Protocol):
+    """A point where the criterion itself is known."""
+
+    @property
+    def deviance(self) -> float: ...
+
+
+At = TypeVar("At", bound=Valued)
+
+
+class Objective(Protocol[At]):
+    """What `minimise` works on: `ranef.learn.criterion.Criterion`, or a Laplace deviance."""
+
+    @property
+    def rows(self) -> int: ...
+    def evaluate(self, theta: FloatArray, near: At | None = None) -> At:
+        """The criterion at ``theta``; ``near`` is a point to start inner searches from."""
+        ...
+
+    def canonical(self, theta: FloatArray) -> FloatArray:
+        """An equivalent ``theta`` with no negative diagonal of ``Lambda``."""
+        ...
+
+    def snapped(self, theta: FloatArray) -> FloatArray | None:
+        """``theta`` with nearly zero diagonals at zero; None if there are none."""
+        ...
+
+    def inside(self, at: At, least: float) -> Iterator[FloatArray]:
+        """Points off the boundary where the criterion should be lower."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,32 +81,33 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Minimum:
+class Minimum(Generic[At]):
     """Where the search ended.
 
     Attributes
     ----------
-    at : Evaluation
+    at : Valued
     converged : bool
     history : tuple of Step
     decrement : float
         At the end; the largest entry of ``at.gradient`` says which parameter is not settled.
     """
 
-    at: Evaluation
+    at: At
     converged: bool
     history: tuple[Step, ...]
     decrement: float
 
 
 def minimise(
-    criterion: Criterion,
+    objective: Objective[At],
     start: FloatArray,
     *,
     tolerance: float,
     max_iterations: int,
-    report: Callable[[Step, Evaluation], None] | None = None,
-) -> Minimum:
+    report: Callable[[Step, At], None] | None = None,
+    near: At | None = None,
+) -> Minimum[At]:
     """Minimise the criterion from ``start``.
 
     Parameters
@@ -83,15 +115,17 @@ def minimise(
     tolerance : float
         The search ends when a step is predicted to lower the deviance by less: an error of ``sqrt(tolerance)``
         standard errors in the covariance parameters.
+    near : Valued, optional
+        A point to start inner searches from.
     """
     begun = time.perf_counter()
     history: list[Step] = []
-    current = evaluate(criterion, start)
+    current = objective.evaluate(start, near)
     correction = np.zeros_like(current.metric)
     damping = 0.0
     decrement, step = newton_step(current, correction, damping)
 
-    def note(at: Evaluation, decrement: float, accepted: bool) -> None:
+    def note(at: At, decrement: float, accepted: bool) -> None:
         history.append(Step(len(history), at.deviance, decrement, accepted, time.perf_counter() - begun))
         if report is not None:
             report(history[-1], at)
@@ -100,7 +134,7 @@ def minimise(
     settled = failures = 0
     while True:
         if decrement <= tolerance:
-            better = _settle(criterion, current)
+            better = _settle(objective, current)
             if better is None:
                 return Minimum(current, True, tuple(history), decrement)
             settled += 1
@@ -113,7 +147,7 @@ def minimise(
         if len(history) >= max_iterations:
             return Minimum(current, False, tuple(history), decrement)
         try:
-            trial = evaluate(criterion, criterion.layout.canonical(current.theta + step))
+            trial = objective.evaluate(objective.canonical(current.theta + step), current)
         except FitError:
             # too far out for floating point: a shorter step, unless there is no way on
             failures += 1
@@ -126,7 +160,7 @@ def minimise(
         predicted = -(current.gradient @ step + step @ (current.metric + correction) @ step / 2)
         gained = current.deviance - trial.deviance
         # the last digits of the deviance are rounding
-        rounding = 1e-13 * (criterion.cross.rows + abs(current.deviance))
+        rounding = 1e-13 * (objective.rows + abs(current.deviance))
         ratio = 1.0 if abs(gained) <= rounding and predicted <= 10 * rounding else gained / predicted
         if ratio <= 1e-3:
             note(trial, decrement, False)
@@ -148,16 +182,16 @@ def minimise(
             tolerance = max(tolerance, decrement)
 
 
-def _settle(criterion: Criterion, at: Evaluation) -> Evaluation | None:
+def _settle(objective: Objective[At], at: At) -> At | None:
     """A better or cleaner point than a converged one: nearly zero diagonals at zero, or a step into the interior."""
-    theta = snapped(criterion.layout, at.theta)
+    theta = objective.snapped(at.theta)
     if theta is not None:
-        trial = evaluate(criterion, theta)
+        trial = objective.evaluate(theta, at)
         if trial.deviance <= at.deviance + 1e-9 * max(1.0, abs(at.deviance) * 1e-3):
             return trial
     # a derivative of the deviance by a relative variance; smaller ones are rounding
-    for theta in inside(criterion, at, 1e-6):
-        trial = evaluate(criterion, theta)
+    for theta in objective.inside(at, 1e-6):
+        trial = objective.evaluate(theta, at)
         if trial.deviance < at.deviance - 1e-10 * abs(at.deviance):
             return trial
     return None

@@ -45,9 +45,7 @@ class Exact:
         del fixed  # one factor serves both
         return factorise(cross, factors, engine)
 
-    def solve(
-        self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients | None = None
-    ) -> Coefficients:
+    def solve(self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients | None = None) -> Coefficients:
         return solve(system, right, fixed, noise)
 
 
@@ -69,9 +67,7 @@ class ConjugateGradients:
     def prepare(self, cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine, fixed: bool) -> Iterative:
         return prepare_iterative(cross, factors, engine, tolerance=self.accuracy, fixed=fixed)
 
-    def solve(
-        self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients | None = None
-    ) -> Coefficients:
+    def solve(self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients | None = None) -> Coefficients:
         return solve_iterative(system, right, fixed=fixed, noise=noise, tolerance=self.accuracy).x
 
 

@@ -7,16 +7,15 @@ shortened.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from ranef.learn.boundary import inside, snapped
 from ranef.learn.minimise import Step
-from ranef.learn.newton import corrected, newton_step
-from ranef.learn.stochastic import Estimate, Estimating, estimate
+from ranef.learn.newton import Point, corrected, newton_step
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,43 +27,82 @@ NEAR = 10.0
 LOOSEST, TIGHTEST = 1e-3, 1e-6
 
 
+class Estimated(Point, Protocol):
+    """A point of estimating equations."""
+
+    @property
+    def tolerance(self) -> float:
+        """Of its solutions."""
+        ...
+
+    @property
+    def slope_errors(self) -> tuple[FloatArray, ...]:
+        """Monte-Carlo standard errors of the slopes."""
+        ...
+
+
+At = TypeVar("At", bound=Estimated)
+
+
+class Equations(Protocol[At]):
+    """What `find_root` works on: `ranef.learn.stochastic.Estimating`, or a Laplace score."""
+
+    def evaluate(self, theta: FloatArray, near: At | None, tolerance: float) -> At:
+        """Score and metric at ``theta``, solved to ``tolerance``; ``near`` is a point to start from."""
+        ...
+
+    def canonical(self, theta: FloatArray) -> FloatArray:
+        """An equivalent ``theta`` with no negative diagonal of ``Lambda``."""
+        ...
+
+    def snapped(self, theta: FloatArray) -> FloatArray | None:
+        """``theta`` with nearly zero diagonals at zero; None if there are none."""
+        ...
+
+    def inside(self, at: At, least: float) -> Iterator[FloatArray]:
+        """Points off the boundary that the scores prefer."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class Root:
+class Root(Generic[At]):
     """Where the search ended."""
 
-    at: Estimate
+    at: At
     converged: bool
     history: tuple[Step, ...]
     decrement: float
 
 
 def find_root(
-    problem: Estimating,
+    equations: Equations[At],
     start: FloatArray,
     *,
     tolerance: float,
     max_iterations: int,
     near: bool = False,
-    report: Callable[[Step, Estimate], None] | None = None,
-) -> Root:
+    warm: At | None = None,
+    report: Callable[[Step, At], None] | None = None,
+) -> Root[At]:
     """Solve the estimating equations from ``start``.
 
     Parameters
     ----------
     near : bool
         Whether the start is near the root already: its solutions are then computed to all digits.
+    warm : Estimated, optional
+        A point to start inner searches from.
     tolerance : float
         The search ends when a step is predicted to lower the deviance by less.
     """
     begun = time.perf_counter()
-    layout = problem.criterion.layout
     history: list[Step] = []
-    current = estimate(problem, start, tolerance=TIGHTEST if near else LOOSEST)
+    current = equations.evaluate(start, warm, TIGHTEST if near else LOOSEST)
     correction = np.zeros_like(current.metric)
     damping = 0.0
     decrement, step = newton_step(current, correction, damping)
 
-    def note(at: Estimate, decrement: float, accepted: bool) -> None:
+    def note(at: At, decrement: float, accepted: bool) -> None:
         history.append(Step(len(history), float("nan"), decrement, accepted, time.perf_counter() - begun))
         if report is not None:
             report(history[-1], at)
@@ -75,28 +113,25 @@ def find_root(
         spent = len(history) >= max_iterations
         precise = current.tolerance <= 2 * TIGHTEST
         if decrement <= tolerance and not precise and not spent:
-            current = estimate(problem, current.theta, current.warm, TIGHTEST)
+            current = equations.evaluate(current.theta, current, TIGHTEST)
             decrement, step = newton_step(current, correction, damping)
             note(current, decrement, True)
             continue
         if decrement <= tolerance:
-            theta = _elsewhere(problem, current) if settled < MOST_SETTLEMENTS else None
+            theta = _elsewhere(equations, current) if settled < MOST_SETTLEMENTS else None
             if theta is None or spent:
                 return Root(
                     current, theta is None and precise and settled < MOST_SETTLEMENTS, tuple(history), decrement
                 )
             settled += 1
-            current, correction, damping = (
-                estimate(problem, theta, current.warm, TIGHTEST),
-                np.zeros_like(correction),
-                0.0,
-            )
+            current = equations.evaluate(theta, current, TIGHTEST)
+            correction, damping = np.zeros_like(correction), 0.0
             decrement, step = newton_step(current, correction, damping)
             note(current, decrement, True)
             continue
         if spent or refused > MOST_REFUSALS:
             return Root(current, False, tuple(history), decrement)
-        trial = estimate(problem, layout.canonical(current.theta + step), current.warm, _accuracy(decrement))
+        trial = equations.evaluate(equations.canonical(current.theta + step), current, _accuracy(decrement))
         measure, _ = newton_step(trial, np.zeros_like(correction), 0.0)
         if measure > max(decrement, tolerance):
             note(trial, measure, False)
@@ -114,27 +149,28 @@ def find_root(
 
 
 def coarse_start(
-    problem: Estimating,
+    equations: Equations[At],
     start: FloatArray,
     max_iterations: int,
-    report: Callable[[Step, Estimate], None] | None = None,
+    report: Callable[[Step, At], None] | None = None,
 ) -> tuple[FloatArray, bool]:
-    """A start for `find_root`: Newton steps with the few probes of ``problem``, at a fraction of the cost.
+    """A start for `find_root`: Newton steps with the few probes of ``equations``, at a fraction of the cost.
 
     Ends with the step from the first point that is within a few standard errors, and says whether there was one; gives
     ``start`` back if not.
     """
     begun = time.perf_counter()
-    theta, warm = start, None
+    theta = start
+    at: At | None = None
     before = np.inf
     for iteration in range(max_iterations):
-        at = estimate(problem, theta, warm, LOOSEST)
+        at = equations.evaluate(theta, at, LOOSEST)
         decrement, step = newton_step(at, np.zeros_like(at.metric), 0.0)
         if report is not None:
             report(Step(iteration, float("nan"), decrement, True, time.perf_counter() - begun), at)
         if decrement > 0.5 * before:
             return start, False
-        theta, warm, before = problem.criterion.layout.canonical(theta + step), at.warm, decrement
+        theta, before = equations.canonical(theta + step), decrement
         if decrement < NEAR:
             return theta, True
     return start, False
@@ -145,10 +181,10 @@ def _accuracy(decrement: float) -> float:
     return float(np.clip(1e-5 * np.sqrt(decrement), TIGHTEST, LOOSEST))
 
 
-def _elsewhere(problem: Estimating, at: Estimate) -> FloatArray | None:
+def _elsewhere(equations: Equations[At], at: At) -> FloatArray | None:
     """A boundary to move to, or a point inside that the scores prefer beyond their Monte-Carlo error."""
-    theta = snapped(problem.criterion.layout, at.theta)
+    theta = equations.snapped(at.theta)
     if theta is not None:
         return theta
     noise = max((float(np.max(np.diag(e))) for e in at.slope_errors), default=0.0)
-    return next(inside(problem.criterion, at, 1e-6 + 3 * noise), None)
+    return next(equations.inside(at, 1e-6 + 3 * noise), None)

@@ -86,10 +86,61 @@ def scale(design: Design, engine: Engine) -> tuple[Rows, Layout, Scaling]:
             f"{design.spec.response_label} computed from the columns on the right?"
         )
     y_scale = float(np.sqrt(square / n))
-    x_back = np.sqrt(n) * solve_triangular(rk[:p, :p], np.eye(p)) if p else np.zeros((0, 0))
-    x = raw
-    if p and not np.allclose(rk[:p, :p], np.sqrt(n) * np.eye(p), rtol=1e-14, atol=1e-14 * np.sqrt(n)):
-        x = _orthonormal(raw, rk[:p, :p] / np.sqrt(n), engine)
+    x_back, x = _fixed_part(raw, rk[:p, :p], engine)
+    blocks, backs, layout = _random_part(design, root, engine)
+    log_y = 2 * np.log(y_scale)
+    log_r = 2 * float(np.log(np.diag(rk)[:p]).sum()) - p * np.log(n)
+    scaling = Scaling(
+        columns=tuple(kept),
+        x_back=x_back,
+        least_squares=least_squares,
+        y_scale=y_scale,
+        z_back=backs,
+        log_scale_ml=n * log_y,
+        log_scale_reml=(n - p) * log_y + log_r,
+    )
+    response = Derived((n,), lambda rows: residual[rows][:, 0] / y_scale)
+    return Rows(response, x, blocks, design.weights), layout, scaling
+
+
+def scale_generalized(design: Design, ordered: bool, engine: Engine) -> tuple[Rows, Layout, Scaling]:
+    """The rows of a generalized model in internal coordinates: its columns alone, its response as it is.
+
+    Parameters
+    ----------
+    ordered : bool
+        Thresholds stand for the intercept: a constant column is then aliased.
+    """
+    n = len(design.y)
+    root = None if design.weights is None else Derived((n, 1), partial(_root, design.weights))
+    constant = np.broadcast_to(np.ones(1), (n, 1))
+    if ordered:
+        kept = tuple(j - 1 for j in independent(_triangle([constant, design.x], root, engine)) if j)
+    else:
+        kept = tuple(independent(_triangle([design.x], root, engine)))
+    p = len(kept)
+    if p >= n:
+        raise FitError(f"the fixed part has {p:,} columns but there are only {n:,} rows; use fewer terms")
+    raw: FloatColumns = design.x if p == design.x.shape[1] else Derived((n, p), lambda rows: design.x[rows][:, kept])
+    x_back, x = _fixed_part(raw, upper(_triangle([raw], root, engine)), engine)
+    blocks, backs, layout = _random_part(design, root, engine)
+    scaling = Scaling(kept, x_back, np.zeros(p), 1.0, backs, 0.0, 0.0)
+    return Rows(np.broadcast_to(0.0, n), x, blocks, None), layout, scaling
+
+
+def _fixed_part(raw: FloatColumns, r: FloatArray, engine: Engine) -> tuple[FloatArray, FloatColumns]:
+    """``x_back``, and the columns with their triangular factor ``r`` divided out."""
+    n, p = raw.shape
+    x_back = np.sqrt(n) * solve_triangular(r, np.eye(p)) if p else np.zeros((0, 0))
+    if p and not np.allclose(r, np.sqrt(n) * np.eye(p), rtol=1e-14, atol=1e-14 * np.sqrt(n)):
+        return x_back, _orthonormal(raw, r / np.sqrt(n), engine)
+    return x_back, raw
+
+
+def _random_part(
+    design: Design, root: FloatColumns | None, engine: Engine
+) -> tuple[tuple[Block, ...], tuple[FloatArray, ...], Layout]:
+    """Blocks with whitened covariates, the ways back, and the layout of their parameters."""
     blocks, backs, structures = [], [], []
     for spec, group in zip(design.spec.groups, design.groups, strict=True):
         back = _whitening(spec, group.covariates, root, engine)
@@ -99,19 +150,7 @@ def scale(design: Design, engine: Engine) -> tuple[Rows, Layout, Scaling]:
         blocks.append(Block(group.codes, len(group.levels), covariates))
         backs.append(back)
         structures.append(tuple(Structure(term.covariance, term.size) for term in spec.terms))
-    log_y = 2 * np.log(y_scale)
-    log_r = 2 * float(np.log(np.diag(rk)[:p]).sum()) - p * np.log(n)
-    scaling = Scaling(
-        columns=tuple(kept),
-        x_back=x_back,
-        least_squares=least_squares,
-        y_scale=y_scale,
-        z_back=tuple(backs),
-        log_scale_ml=n * log_y,
-        log_scale_reml=(n - p) * log_y + log_r,
-    )
-    response = Derived((n,), lambda rows: residual[rows][:, 0] / y_scale)
-    return Rows(response, x, tuple(blocks), design.weights), Layout(tuple(structures)), scaling
+    return tuple(blocks), tuple(backs), Layout(tuple(structures))
 
 
 def _root(weights: FloatArray, rows: Numbers) -> FloatArray:

@@ -6,7 +6,7 @@ exact, and only what the rest adds is averaged over the probes (`ranef.learn.pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,19 @@ class Estimating:
     criterion: Criterion
     probes: Probes
     response: Coefficients
+
+    def evaluate(self, theta: FloatArray, near: Estimate | None, tolerance: float) -> Estimate:
+        """`estimate`."""
+        return estimate(self, theta, None if near is None else near.warm, tolerance)
+
+    def canonical(self, theta: FloatArray) -> FloatArray:
+        return self.criterion.canonical(theta)
+
+    def snapped(self, theta: FloatArray) -> FloatArray | None:
+        return self.criterion.snapped(theta)
+
+    def inside(self, at: Estimate, least: float) -> Iterator[FloatArray]:
+        return self.criterion.inside(at, least)
 
 
 @dataclass(frozen=True, eq=False)

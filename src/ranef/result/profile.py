@@ -23,6 +23,7 @@ from ranef.engine.threads import Engine
 from ranef.errors import ConvergenceWarning, FitError
 from ranef.learn.assemble import Problem, natural
 from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, prepare, theta_of
+from ranef.learn.criterion import Evaluation
 from ranef.learn.minimise import Minimum, minimise
 from ranef.result.parameters import Parameter, values_of
 from ranef.result.progress import Count
@@ -43,7 +44,7 @@ class _Fit:
     """The maximum-likelihood fit that is profiled, in response units."""
 
     problem: Problem
-    found: Minimum
+    found: Minimum[Evaluation]
     sigma: float
     covariances: tuple[FloatArray, ...]
     values: FloatArray

@@ -128,7 +128,7 @@ def _side_by_side(parts: list[FloatColumns], order: CodeArray) -> FloatArray:
     at = 0
     for part in parts:
         for first in range(0, n, ROWS_A_RANGE):
-            piece = order[first : first + ROWS_A_RANGE]
+            piece = order[first : first + ROWS_A_RANGE].astype(np.int64)
             out[first : first + ROWS_A_RANGE, at : at + part.shape[1]] = part[piece]
         at += part.shape[1]
     return out
