@@ -101,8 +101,8 @@ class Storage:
         if self.budget < math.inf and held is not None and (resident_memory() or 0) > self.budget:
             raise FitError(
                 f"memory={_readable(self.budget)!r} is not enough: {_readable(held)} are in use without the rows, "
-                "which are on disk; what is left grows with the levels of the grouping factors and with the probes. Give "
-                "more memory, or take fewer probes"
+                "which are on disk; what is left grows with the levels of the grouping factors and with the probes. "
+                "Give more memory, or take fewer probes"
             )
 
     def pieces(self, rows: int) -> Iterator[slice]:

@@ -1,4 +1,4 @@
-"""Bringing the rows of each level together: counts, distribution to partitions, counting sort. All stable."""
+"""Bringing the rows of each partition of a factor's levels together, in their order."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ def find_parents(codes, outer, parent):
 
 @njit(nogil=True, cache=True)
 def choose(codes, start, partition, first, last, place, chosen, to):
-    """Which rows belong to the partitions ``first <= p < last``, and where they go.
+    """Which rows have levels ``first <= g < last``, and where they go.
 
     Parameters
     ----------
     codes : int32 array, shape (rows,)
         Of the rows from number ``start`` on.
     partition : int32 array, shape (levels,)
+        Each level's partition.
     place : int64 array, shape (partitions,)
         Where the next row of each partition goes; moved on.
     chosen, to : int64 arrays, shape (rows,)
@@ -56,12 +57,13 @@ def choose(codes, start, partition, first, last, place, chosen, to):
     """
     count = 0
     for n in range(codes.shape[0]):
-        p = partition[codes[n]]
-        if first <= p < last:
-            chosen[count] = start + n
-            to[count] = place[p]
-            place[p] += 1
-            count += 1
+        # no branch: which way it goes cannot be foretold
+        chosen[count] = start + n
+        count += (codes[n] >= first) & (codes[n] < last)
+    for i in range(count):
+        p = partition[codes[chosen[i] - start]]
+        to[i] = place[p]
+        place[p] += 1
     return count
 
 
@@ -71,32 +73,6 @@ def put(source, to, out, column):
     for n in range(source.shape[0]):
         for j in range(source.shape[1]):
             out[to[n], column + j] = source[n, j]
-
-
-@njit(nogil=True, cache=True)
-def sort_rows(own, first, pointers, codes, reals):
-    """Counting sort of one partition's rows by level, in place.
-
-    Parameters
-    ----------
-    own : int32 array, shape (rows,)
-        Level of each row; not moved.
-    first : int
-        The partition's first level.
-    pointers : int64 array
-        Where each level's rows begin, the first level's at ``pointers[0]``.
-    codes : int32 array, shape (rows, any); reals : float64 array, shape (rows, any)
-        Sorted.
-    """
-    place = pointers - pointers[0]
-    codes_of, reals_of = codes.copy(), reals.copy()
-    for n in range(own.shape[0]):
-        to = place[own[n] - first]
-        place[own[n] - first] += 1
-        for j in range(codes.shape[1]):
-            codes[to, j] = codes_of[n, j]
-        for j in range(reals.shape[1]):
-            reals[to, j] = reals_of[n, j]
 
 
 @njit(nogil=True, cache=True)

@@ -143,7 +143,7 @@ def weigh_levels(
     weight, score : float64 arrays, shape (rows,)
         Of a row's cross products; and what stands for its weighted response.
     gram, values, up : arrays
-        Overwritten, as in `ranef.kernel.cross.cross_levels`.
+        Overwritten, as in `ranef.kernel.cross.cross_rows`.
     """
     k = own.shape[0]
     p = x.shape[1]

@@ -49,6 +49,8 @@ class Ordered:
         The block's own code of each level here.
     rank : int32 array, shape (levels,)
         The level here of each of the block's own codes.
+    family : int32 array, shape (levels of the chain's first factor,)
+        The level here that each of those lies in.
     codes : columns, shape (rows,)
     pointers : int64 array, shape (levels + 1,)
         Cumulated numbers of rows.
@@ -59,6 +61,7 @@ class Ordered:
     block: int
     old: IntArray
     rank: CodeArray
+    family: CodeArray
     codes: CodeColumns
     pointers: IntArray
     partitions: tuple[Range, ...]
@@ -109,22 +112,23 @@ def ordered_stages(blocks: Sequence[Block], chain: Nesting, counts: Sequence[Int
         rank[old] = np.arange(len(old), dtype=np.int32)
         numbered.insert(0, (old, rank, _cumulated(counts[b][old])))
     out = []
-    last = numbered[-1]
-    cuts = partition(last[2])
+    first, last = chain.order[0], chain.order[-1]
+    cuts = partition(numbered[-1][2])
     for b, (old, rank, pointers) in zip(chain.order, numbered, strict=True):
         partitions = cuts
-        if b != chain.order[-1]:
-            parent = last[1][chain.parents[b, chain.order[-1]][old]]
+        if b != last:
+            parent = numbered[-1][1][chain.parents[b, last][old]]
             partitions = [(int(np.searchsorted(parent, i)), int(np.searchsorted(parent, j))) for i, j in cuts]
-        out.append(Ordered(b, old, rank, _renumbered(blocks[b], rank), pointers, tuple(partitions)))
+        family = np.arange(len(old), dtype=np.int32) if b == first else rank[chain.parents[first, b][numbered[0][0]]]
+        out.append(Ordered(b, old, rank, family, _renumbered(blocks[b], rank), pointers, tuple(partitions)))
     return out
 
 
 def ordered_alone(block: Block, number: int, counts: IntArray) -> Ordered:
     """A block in its own order."""
     pointers = _cumulated(counts)
-    same = np.arange(block.levels)
-    return Ordered(number, same, same.astype(np.int32), block.codes, pointers, tuple(partition(pointers)))
+    same = np.arange(block.levels, dtype=np.int32)
+    return Ordered(number, same.astype(np.int64), same, same, block.codes, pointers, tuple(partition(pointers)))
 
 
 def partition(pointers: IntArray) -> list[Range]:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from ranef.design.pieces import Derived, FloatColumns, is_constant
 from ranef.engine.threads import Engine
 from ranef.kernel import cross as kernel
-from ranef.kernel.sort import sort_rows
 from ranef.solve.order import Ordered
 from ranef.solve.rows import Block, CodeArray, FloatArray, Rows
 from ranef.solve.shares import Share, shares
@@ -67,8 +66,10 @@ class _Work:
     ----------
     chain : tuple of Ordered
     rest : tuple of Block
-    width, level_start, column_start : int64 arrays
+    levels, width, start : int64 arrays, shape (factors of the rest,)
         Of the rest; see `ranef.kernel.cross`.
+    random : int
+        First dense column.
     z, x : _SideBySide
         Covariates of the chain and of the rest; fixed effects and response.
     weighted : bool
@@ -77,9 +78,10 @@ class _Work:
 
     chain: tuple[Ordered, ...]
     rest: tuple[Block, ...]
+    levels: IntArray
     width: IntArray
-    level_start: IntArray
-    column_start: IntArray
+    start: IntArray
+    random: int
     z: _SideBySide
     x: _SideBySide
     weighted: bool
@@ -116,13 +118,13 @@ def factor_products(
     root = rows.root_weights
     if root is not None:
         bring.append(root)
-    firsts = [start + block.size * np.arange(block.levels) for block, start in rest]
     work = _Work(
         chain=tuple(chain),
         rest=blocks,
+        levels=np.array([block.levels for block in blocks], np.int64),
         width=np.array([block.size for block in blocks], np.int64),
-        level_start=_cumulated([block.levels for block in blocks]),
-        column_start=np.concatenate([*firsts, [random]]).astype(np.int64),
+        start=np.array([start for _, start in rest], np.int64),
+        random=random,
         z=z,
         x=x,
         weighted=root is not None,
@@ -132,50 +134,45 @@ def factor_products(
     codes = [block.codes for block in blocks]
     for share in shares(chain[0].codes, chain[0].pointers, chain[0].partitions, codes, bring, engine):
         first, last = last, last + len(share.partitions)
-        tasks = [(work, out, share, p) for p in range(first, last)]
-        engine.map(_sort_and_count, tasks)
+        places = [engine.storage.empty(share.codes.shape, np.int32) for _ in chain]
+        tasks = [(work, out, share, places, p) for p in range(first, last)]
+        engine.map(_count, tasks)
         for one, found in zip(chain, out, strict=True):
             levels = slice(one.partitions[first][0], one.partitions[last - 1][1] + 1)
             found.offsets[levels] = np.cumsum(found.offsets[levels])
         engine.map(_fill, tasks)
-        # before the next share takes its place
-        del share, tasks
+        # the next share takes its place
+        del share, places, tasks
     return [_fitting(found, engine.storage) for found in out]
 
 
-def _sort_and_count(work: _Work, out: list[Products], share: Share, p: int) -> None:
-    """Sort the rows of a partition by level, and write how many columns meet each level behind its offset."""
-    place = _place(work, share, p)
-    first, last = work.chain[0].partitions[p]
-    codes = share.codes[place]
-    sort_rows(share.own[place], first, work.chain[0].pointers[first : last + 1], codes, share.reals[place])
-    for one, found in zip(work.chain, out, strict=True):
-        first, last = one.partitions[p]
-        counts = found.offsets[1:]
-        counts[first:last] = work.dense
-        if work.rest:
-            origin = int(one.pointers[first])
-            kernel.count_columns(
-                first, last, origin, one.pointers, codes, work.level_start, work.width, work.dense, counts
-            )
+def _count(work: _Work, out: list[Products], share: Share, places: list[CodeArray], p: int) -> None:
+    """Place the columns that the rows of a partition meet, and write how many a level has behind its offset."""
+    rows = _rows(work, share, p)
+    for one, found, place in zip(work.chain, out, places, strict=True):
+        own = one.family[share.own[rows]]
+        kernel.place_columns(
+            *one.partitions[p], own, share.codes[rows], work.levels, work.width, work.dense, place[rows],
+            found.offsets[1:],
+        )  # fmt: skip
 
 
-def _fill(work: _Work, out: list[Products], share: Share, p: int) -> None:
-    place = _place(work, share, p)
-    reals = share.reals[place]
+def _fill(work: _Work, out: list[Products], share: Share, places: list[CodeArray], p: int) -> None:
+    rows = _rows(work, share, p)
+    reals = share.reals[rows]
     root = reals[:, -1:] if work.weighted else None
     z, x = work.z.of(reals, root), work.x.of(reals, root)
     starts, count = work.z.starts, len(work.chain)
     for s, (one, found) in enumerate(zip(work.chain, out, strict=True)):
-        first, last = one.partitions[p]
-        own, above = np.arange(starts[s], starts[s + 1]), np.arange(starts[s + 1], starts[count])
-        kernel.cross_levels(
-            first, last, int(one.pointers[first]), one.pointers, z, own, above, share.codes[place], work.level_start,
-            work.column_start, starts[count:-1], x, found.offsets, found.columns, found.values, found.gram, found.up,
+        own = one.family[share.own[rows]]
+        mine, above = np.arange(starts[s], starts[s + 1]), np.arange(starts[s + 1], starts[count])
+        kernel.cross_rows(
+            *one.partitions[p], own, share.codes[rows], places[s][rows], work.start, work.width, work.random, z, mine,
+            above, starts[count:-1], x, found.offsets, found.columns, found.values, found.gram, found.up,
         )  # fmt: skip
 
 
-def _place(work: _Work, share: Share, p: int) -> slice:
+def _rows(work: _Work, share: Share, p: int) -> slice:
     """Where the rows of a partition are in its share."""
     (first, last), pointers = work.chain[0].partitions[p], work.chain[0].pointers
     return slice(int(pointers[first]) - share.origin, int(pointers[last]) - share.origin)

@@ -85,7 +85,8 @@ def shares(
     place = np.cumsum(counts, axis=0) - counts + pointers[[first for first, _ in partitions]]
     groups = np.array_split(np.arange(len(partitions)), min(len(partitions), 1 + rows // ROWS_A_SHARE, MOST_SHARES))
     for first, last in ((int(group[0]), int(group[-1]) + 1) for group in groups):
-        origin, end = int(pointers[partitions[first][0]]), int(pointers[partitions[last - 1][1]])
+        lowest, highest = partitions[first][0], partitions[last - 1][1]
+        origin, end = int(pointers[lowest]), int(pointers[highest])
         share = Share(
             partitions=partitions[first:last],
             origin=origin,
@@ -95,10 +96,10 @@ def shares(
         )
         place[:, first:last] -= origin
 
-        def move(task: int, first: int = first, last: int = last, share: Share = share) -> None:
+        def move(task: int, lowest: int = lowest, highest: int = highest, share: Share = share) -> None:
             chosen, to = np.empty(ROWS_A_CHUNK, np.int64), np.empty(ROWS_A_CHUNK, np.int64)
             for piece in _chunks(*tasks[task]):
-                count = kernel.choose(own[piece], piece.start, partition, first, last, place[task], chosen, to)
+                count = kernel.choose(own[piece], piece.start, partition, lowest, highest, place[task], chosen, to)
                 numbers, places = chosen[:count], to[:count]
                 kernel.put(own[numbers][:, None], places, share.own[:, None], 0)
                 _bring(codes, numbers, places, share.codes)
