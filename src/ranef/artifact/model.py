@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -51,12 +51,20 @@ class VarianceRow(msgspec.Struct, frozen=True):
     mcse: float
 
 
+class FamilyParameter(msgspec.Struct, frozen=True):
+    """A threshold or dispersion as it is reported, with its standard error."""
+
+    name: str
+    value: float
+    se: float
+
+
 class FitInfo(msgspec.Struct, frozen=True):
     """How the fit went.
 
     Attributes
     ----------
-    method : {"reml", "ml"}
+    method : {"reml", "ml", "laplace", "joint"}
     nobs : int
     dropped : int
         Rows left out; ``dropped_missing`` counts them by column, ``dropped_zero_weight`` those of weight zero.
@@ -79,6 +87,10 @@ class FitInfo(msgspec.Struct, frozen=True):
         Empty on the exact path, and in models saved before there were any.
     probes : int
         Of the stochastic path, else 0.
+    family_parameters : tuple of FamilyParameter
+        Thresholds of an ordinal model, dispersion; empty for families without any, and for Gaussian models.
+    thresholds : str or None
+        Structure of an ordinal model's thresholds.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -108,6 +120,8 @@ class FitInfo(msgspec.Struct, frozen=True):
     deviance_error: float = 0.0
     deviance_draws: tuple[float, ...] = ()
     probes: int = 0
+    family_parameters: tuple[FamilyParameter, ...] = ()
+    thresholds: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,11 +264,13 @@ class Model:
         Levels of every column read as a factor.
     parameter_vcov : float64 array, shape (m, m)
         Covariance of the covariance parameters (relative factors, log residual variance), zero for those at the
-        boundary.
+        boundary. Without a residual variance (non-Gaussian families): relative factors, family's parameters.
     vcov_gradient : float64 array, shape (m, p, p)
         Derivatives of ``vcov`` by them (Satterthwaite).
     posterior : Posterior, PosteriorDraws or None
         None if the model was saved without it: intervals of predictions then cannot be had.
+    phi : float64 array, shape (parameters of the family,)
+        Parameters of `ranef.family`, without bounds.
     """
 
     spec: DesignSpec
@@ -268,6 +284,7 @@ class Model:
     parameter_vcov: FloatArray
     vcov_gradient: FloatArray
     posterior: Posterior | PosteriorDraws | None
+    phi: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

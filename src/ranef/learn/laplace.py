@@ -12,16 +12,17 @@ that they cost nothing extra.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.errors import FitError
+from ranef.learn.boundary import inside, snapped
 from ranef.learn.criterion import chain_rule, curvature, tangents, working_variates
 from ranef.learn.likelihood import Likelihood, eta, part
-from ranef.learn.mode import Exact, Mode, Solver, find_mode
+from ranef.learn.mode import Mode, Solver, find_mode
 from ranef.prior import Layout
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, by_block, inner, multiply, zeros
@@ -30,8 +31,6 @@ from ranef.solve.system import System
 from ranef.solve.weighted import flat, row_variances, sums, sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
-
-EXACT = Exact()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +43,25 @@ class Laplace:
     layout : Layout
     joint : bool
         The fixed effects are at their joint mode, not among the parameters.
+    solver : Exact or ConjugateGradients
+    start : Coefficients
+        Where the first search for the mode begins: spherical random effects, and the fixed effects.
     """
 
     of: Likelihood
     layout: Layout
     joint: bool
 
+    solver: Solver
+    start: Coefficients
+
     @property
     def cross(self) -> CrossProducts:
         return self.of.pattern.cross
+
+    @property
+    def rows(self) -> int:
+        return len(self.of.y)
 
     @property
     def fixed(self) -> int:
@@ -63,6 +72,31 @@ class Laplace:
         """``theta``, ``beta`` (empty with ``joint``) and ``phi``."""
         m = self.layout.parameters
         return parameters[:m], parameters[m : m + self.fixed], parameters[m + self.fixed :]
+
+    def evaluate(self, parameters: FloatArray, near: LaplacePoint | None = None) -> LaplacePoint:
+        """`evaluate_laplace`, the search for the mode starting from ``near``'s."""
+        return evaluate_laplace(self, parameters, self.start if near is None else near.mode.u)
+
+    def canonical(self, parameters: FloatArray) -> FloatArray:
+        m = self.layout.parameters
+        return np.concatenate([self.layout.canonical(parameters[:m]), parameters[m:]])
+
+    def snapped(self, parameters: FloatArray) -> FloatArray | None:
+        m = self.layout.parameters
+        theta = snapped(self.layout, parameters[:m])
+        return None if theta is None else np.concatenate([theta, parameters[m:]])
+
+    def inside(self, at: LaplacePoint, least: float) -> Iterator[FloatArray]:
+        """See `ranef.learn.boundary.inside`."""
+
+        def information(changes: tuple[FloatArray, ...]) -> FloatArray:
+            a = working_variates(at.mode.cross, at.scores, changes)
+            right = multiply(at.mode.cross, a, self.of.pattern.engine)
+            right.rest[-1] = 0.0
+            return inner(a, right) - inner(right, at.solve(right, self.joint))
+
+        for theta in inside(self.layout, at, least, information):
+            yield np.concatenate([theta, at.theta[self.layout.parameters :]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +141,28 @@ class LaplacePoint:
     scores: tuple[FloatArray, ...]
     factors: tuple[FloatArray, ...]
     mode: Mode
+    solver: Solver
     conditional: tuple[FloatArray, ...]
-    inverse: Inverse | None = None
+    inverse: Inverse
     sigma2: float = 1.0
 
+    @property
+    def solution(self) -> Coefficients:
+        return self.mode.x
 
-def origin(problem: Laplace, beta: FloatArray) -> Coefficients:
+    def solve(self, right: Coefficients, fixed: bool = True) -> Coefficients:
+        """``Q r`` in raw coordinates; see `ranef.solve.system.solve`."""
+        return self.solver.solve(self.mode.system, right, fixed)
+
+
+def origin(cross: CrossProducts, beta: FloatArray) -> Coefficients:
     """No random effects, and the given fixed effects."""
-    cross = problem.cross
     out = zeros(cross, 1)
     out.rest[cross.random : cross.random + cross.fixed, 0] = beta
     return out
 
 
-def evaluate_laplace(
-    problem: Laplace, parameters: FloatArray, start: Coefficients, solver: Solver = EXACT
-) -> LaplacePoint:
+def evaluate_laplace(problem: Laplace, parameters: FloatArray, start: Coefficients) -> LaplacePoint:
     """Deviance, gradient and metric on the exact path.
 
     Parameters
@@ -135,7 +175,7 @@ def evaluate_laplace(
     FitError
         If the family's parameters are out of range or the mode cannot be found.
     """
-    mode, factors, phi = mode_at(problem, parameters, start, solver)
+    mode, factors, phi = mode_at(problem, parameters, start)
     of, cross, layout = problem.of, mode.cross, problem.layout
     system = mode.system
     assert isinstance(system, System)
@@ -143,7 +183,7 @@ def evaluate_laplace(
     m = layout.parameters
     scores = tuple(s[:, :, 0] for s in by_block(cross, mode.sums))
     moved, score_phi, information_phi = parameter_sums(problem, mode, phi)
-    found = find_tangents(problem, mode, factors, scores, score_phi, information_phi, solver)
+    found = find_tangents(problem, mode, factors, scores, score_phi, information_phi)
 
     c = np.empty((len(of.y), 1))
     x = flat(cross, mode.x)[:, 0]
@@ -159,7 +199,7 @@ def evaluate_laplace(
 
     (weight_phi,) = sums_of_rows(of.pattern, pull)
     slopes = tuple(trace - s.T @ s for trace, s in zip(inverse.trace, scores, strict=True))
-    slopes, implicit = follow_mode(problem, mode, slopes, scores, score_phi, sums(of.pattern, c), solver)
+    slopes, implicit = follow_mode(problem, mode, slopes, scores, score_phi, sums(of.pattern, c))
     gradient = explicit(problem, mode, factors, slopes, moved)
     gradient[m:] += np.concatenate([implicit[: problem.fixed], implicit[problem.fixed :] + weight_phi])
     metric = found.metric.copy()
@@ -175,13 +215,14 @@ def evaluate_laplace(
         scores=scores,
         factors=factors,
         mode=mode,
+        solver=problem.solver,
         conditional=inverse.diagonal,
         inverse=inverse,
     )
 
 
 def mode_at(
-    problem: Laplace, parameters: FloatArray, start: Coefficients, solver: Solver
+    problem: Laplace, parameters: FloatArray, start: Coefficients
 ) -> tuple[Mode, tuple[FloatArray, ...], FloatArray]:
     """The mode at given parameters, with ``Lambda`` of each block and ``phi``."""
     theta, beta, phi = problem.split(parameters)
@@ -192,7 +233,7 @@ def mode_at(
         rest = start.rest.copy()
         rest[problem.cross.random : -1, 0] = beta
         start = Coefficients(start.stages, rest)
-    return find_mode(problem.of, factors, start, phi, problem.joint, solver), factors, phi
+    return find_mode(problem.of, factors, start, phi, problem.joint, problem.solver), factors, phi
 
 
 def parameter_sums(problem: Laplace, mode: Mode, phi: FloatArray) -> tuple[FloatArray, Coefficients, FloatArray]:
@@ -227,7 +268,6 @@ def find_tangents(
     scores: tuple[FloatArray, ...],
     score_phi: Coefficients,
     information_phi: FloatArray,
-    solver: Solver,
 ) -> Tangents:
     """One batch of solves: a side for each covariance parameter, fixed effect and parameter of the family."""
     cross, engine, joint = mode.cross, problem.of.pattern.engine, problem.joint
@@ -239,7 +279,7 @@ def find_tangents(
     right = multiply(cross, known, engine)
     right.rest[-1] = 0.0
     m, q = a.rest.shape[1], score_phi.rest.shape[1]
-    solved = solver.solve(mode.system, beside(right, score_phi), joint)
+    solved = problem.solver.solve(mode.system, beside(right, score_phi), joint)
     solved.rest[-1] = 0.0
     # the linear predictor's derivatives: Z a less its projection, likewise X; and Z Q Z' d score / d phi
     none = zeros(cross, q)
@@ -278,7 +318,6 @@ def follow_mode(
     scores: tuple[FloatArray, ...],
     score_phi: Coefficients,
     change: Coefficients,
-    solver: Solver,
 ) -> tuple[tuple[FloatArray, ...], FloatArray]:
     """What the curvature's change along the mode adds, by one solve for its adjoint.
 
@@ -297,7 +336,7 @@ def follow_mode(
         What is added to the gradient by the fixed effects and by ``phi``.
     """
     cross = mode.cross
-    v = solver.solve(mode.system, change, problem.joint)
+    v = problem.solver.solve(mode.system, change, problem.joint)
     v.rest[-1] = 0.0
     back = multiply(cross, v, problem.of.pattern.engine)
     t = Coefficients(tuple(c - b for c, b in zip(change.stages, back.stages, strict=True)), change.rest - back.rest)

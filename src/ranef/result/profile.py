@@ -22,8 +22,8 @@ from ranef.design.build import Design
 from ranef.engine.threads import Engine
 from ranef.errors import ConvergenceWarning, FitError
 from ranef.learn.assemble import Problem, natural
-from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, prepare, theta_of
 from ranef.learn.criterion import Evaluation
+from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, prepare, theta_of
 from ranef.learn.minimise import Minimum, minimise
 from ranef.result.parameters import Parameter, values_of
 from ranef.result.progress import Count
