@@ -10,7 +10,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ranef.artifact.model import FitInfo, GroupModel, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
+from ranef.artifact.model import (
+    FamilyParameter,
+    FitInfo,
+    GroupModel,
+    Iteration,
+    Model,
+    Posterior,
+    PosteriorDraws,
+    VarianceRow,
+)
 from ranef.artifact.versions import versions
 from ranef.design.build import Design
 from ranef.design.matrix import INTERCEPT
@@ -79,6 +88,29 @@ class Outcome:
     probes: int
 
 
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What a family other than the Gaussian adds to the model.
+
+    Attributes
+    ----------
+    family, link, method : str
+    parameters : tuple of FamilyParameter
+    thresholds : str or None
+    phi : float64 array
+    covariance : float64 array
+        Of ``(theta, phi)``.
+    """
+
+    family: str
+    link: str
+    method: str
+    parameters: tuple[FamilyParameter, ...]
+    thresholds: str | None
+    phi: FloatArray
+    covariance: FloatArray
+
+
 def natural(problem: Problem, at: Point) -> tuple[float, dict[str, FloatArray]]:
     """Residual variance and the covariance of each factor, response units squared."""
     sigma2 = at.sigma2 * problem.scaling.y_scale**2
@@ -92,7 +124,12 @@ def natural(problem: Problem, at: Point) -> tuple[float, dict[str, FloatArray]]:
 
 
 def assemble(
-    problem: Problem, outcome: Outcome, fixed: FixedEffects, parameters: ParameterUncertainty, begun: float
+    problem: Problem,
+    outcome: Outcome,
+    fixed: FixedEffects,
+    parameters: ParameterUncertainty,
+    begun: float,
+    described: Description | None = None,
 ) -> Model:
     """The fitted model in raw units.
 
@@ -100,11 +137,16 @@ def assemble(
     ----------
     begun : float
         When the fit began, by `time.perf_counter`.
+    described : Description, optional
+        Of another family than the Gaussian: there is then no residual variance.
     """
     design, scaling, criterion, at = problem.design, problem.scaling, problem.criterion, outcome.at
     cross = criterion.cross
     sigma2, covariances = natural(problem, at)
     varcorr = tuple(_varcorr(problem, outcome, covariances, sigma2, parameters))
+    if described is not None:
+        # the residual's row
+        varcorr = varcorr[:-1]
     back, y2 = scaling.x_back, scaling.y_scale**2
     p = cross.fixed
     beta = scaling.least_squares + scaling.y_scale * back @ at.solution.rest[cross.random : cross.random + p, 0]
@@ -133,15 +175,15 @@ def assemble(
     # of half the deviance, times the standard error: how many standard errors the parameter is off
     gradient = float(np.max(np.abs(at.gradient) * np.sqrt(np.diag(parameters.covariance)[:-1]) / 2, initial=0.0))
     info = FitInfo(
-        family="gaussian",
-        link="identity",
-        method="reml" if criterion.reml else "ml",
+        family="gaussian" if described is None else described.family,
+        link="identity" if described is None else described.link,
+        method=("reml" if criterion.reml else "ml") if described is None else described.method,
         nobs=cross.rows,
         dropped=design.dropped.rows,
         dropped_missing=dict(design.dropped.missing),
         dropped_zero_weight=design.dropped.zero_weight,
         aliased=tuple(n for j, n in enumerate(design.spec.fixed.names) if j not in scaling.columns),
-        df=p + problem.layout.parameters + 1,
+        df=p + problem.layout.parameters + (1 if described is None else len(described.phi)),
         sigma=float(np.sqrt(sigma2)),
         deviance=outcome.deviance,
         converged=outcome.converged and gradient < LARGEST_GRADIENT,
@@ -156,6 +198,8 @@ def assemble(
         history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in outcome.history),
         versions=versions(),
         deviance_error=outcome.deviance_error,
+        family_parameters=() if described is None else described.parameters,
+        thresholds=None if described is None else described.thresholds,
         deviance_draws=outcome.deviance_draws,
         probes=outcome.probes,
     )
@@ -168,9 +212,10 @@ def assemble(
         varcorr=varcorr,
         groups=tuple(groups),
         column_levels=design.column_levels,
-        parameter_vcov=parameters.covariance,
+        parameter_vcov=parameters.covariance if described is None else described.covariance,
         vcov_gradient=y2 * back @ fixed.gradient @ back.T,
         posterior=outcome.posterior,
+        phi=np.zeros(0) if described is None else described.phi,
     )
 
 

@@ -150,6 +150,11 @@ class LaplacePoint:
     def solution(self) -> Coefficients:
         return self.mode.x
 
+    @property
+    def system(self) -> System:
+        assert isinstance(self.mode.system, System)
+        return self.mode.system
+
     def solve(self, right: Coefficients, fixed: bool = True) -> Coefficients:
         """``Q r`` in raw coordinates; see `ranef.solve.system.solve`."""
         return self.solver.solve(self.mode.system, right, fixed)

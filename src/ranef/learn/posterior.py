@@ -9,6 +9,7 @@ from ranef.artifact.model import Posterior, PosteriorDraws, PosteriorStage
 from ranef.kernel.eliminate import reduce_levels
 from ranef.learn.assemble import Problem
 from ranef.learn.criterion import Criterion, Evaluation
+from ranef.learn.laplace import LaplacePoint
 from ranef.learn.stochastic import Estimate
 from ranef.learn.uncertainty import FixedEffects
 from ranef.solve.elimination import by_block
@@ -24,7 +25,7 @@ def exact_conditional(criterion: Criterion, at: Evaluation, fixed: FixedEffects)
     return [d - m @ v @ m.transpose(0, 2, 1) for d, m in zip(at.inverse.diagonal, fixed.sensitivity, strict=True)]
 
 
-def exact_posterior(problem: Problem, at: Evaluation, fixed: FixedEffects) -> Posterior:
+def exact_posterior(problem: Problem, at: Evaluation | LaplacePoint, fixed: FixedEffects) -> Posterior:
     """Everything the variance of a linear combination of coefficients needs."""
     cross, system, engine = problem.criterion.cross, at.system, problem.criterion.engine
     stages = []

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from ranef.prior import Layout
 from ranef.solve.cross_products import CrossProducts
+from ranef.solve.elimination import Coefficients, by_block
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -42,3 +43,19 @@ def _moments(sums: FloatArray, squares: FloatArray, mean_square: float) -> Float
     surplus = used - mean_square * (squares > 0).sum(0)
     variance: FloatArray = surplus / np.maximum(squares.sum(0), 1e-300)
     return np.asarray(np.maximum(variance, 1e-2 * possible))
+
+
+def start_from(cross: CrossProducts, scores: Coefficients, layout: Layout) -> FloatArray:
+    """``theta`` from the scores of a generalized model without random effects.
+
+    As `moment_start`, with ``Z'g`` for sums of the response, ``Z'WZ`` for their squares and a residual variance of one.
+    """
+    variances: list[FloatArray] = [np.empty(0)] * len(cross.sizes)
+    for block, s in enumerate(by_block(cross, scores)):
+        factor = next(f for f in cross.factors if f.block == block)
+        h = np.einsum("gaa->ga", factor.gram)
+        if block in (stage.block for stage in cross.stages):
+            h = h[np.argsort(next(stage.old for stage in cross.stages if stage.block == block))]
+        used = np.where(h > 0, s[:, :, 0] ** 2 / np.where(h > 0, h, 1.0) - 1, 0.0).sum(0)
+        variances[block] = np.clip(used / np.maximum(h.sum(0), 1e-300), 0.05, 4.0)
+    return layout.project([np.diag(v) for v in variances])

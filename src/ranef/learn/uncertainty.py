@@ -6,6 +6,7 @@ Brockhoff and Christensen (2017), lmerTest, J. Stat. Software 82(13), section 2,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from ranef.learn.criterion import Criterion, Evaluation, evaluate
 from ranef.learn.newton import Point
+from ranef.prior import Layout
 from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
 
 FloatArray = npt.NDArray[np.float64]
@@ -100,15 +102,15 @@ def parameter_uncertainty(criterion: Criterion, at: Point) -> ParameterUncertain
     Observed: half the Hessian of the deviance, by central differences of its analytic gradient. Average: what the
     search's last metric is made of.
     """
-    inside = np.flatnonzero(np.append(_free(criterion, at), True))
+    inside = np.flatnonzero(np.append(free_parameters(criterion.layout, at.factors), True))
     if isinstance(at, Evaluation) and _is_small(criterion):
-        covariance, unknown = _invert_information(_observed_hessian(criterion, at), inside)
+        covariance, unknown = inverse_information(_observed_hessian(criterion, at), inside)
         if not unknown.shape[1]:
             return ParameterUncertainty(covariance, unknown, "observed")
-    return ParameterUncertainty(*_invert_information(_average_hessian(criterion, at), inside), "average")
+    return ParameterUncertainty(*inverse_information(_average_hessian(criterion, at), inside), "average")
 
 
-def _invert_information(hessian: FloatArray, inside: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+def inverse_information(hessian: FloatArray, inside: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
     """Twice the inverse of a Hessian of the deviance, and the directions without positive curvature."""
     own = hessian[np.ix_(inside, inside)]
     scale = np.sqrt(np.maximum(np.diag(own), 1e-300))
@@ -167,10 +169,10 @@ def _quadratic_slopes(criterion: Criterion, at: Point, sigma2: float) -> FloatAr
     return np.concatenate([*out, np.zeros(0)])
 
 
-def _free(criterion: Criterion, at: Point) -> npt.NDArray[np.bool_]:
+def free_parameters(layout: Layout, factors: Sequence[FloatArray]) -> npt.NDArray[np.bool_]:
     """Parameters inside: not a column of ``Lambda`` that is zero, on which nothing depends to first order."""
-    free = np.ones(criterion.layout.parameters, np.bool_)
-    for part, basis, factor in zip(criterion.layout.slices, criterion.layout.basis, at.factors, strict=True):
+    free = np.ones(layout.parameters, np.bool_)
+    for part, basis, factor in zip(layout.slices, layout.basis, factors, strict=True):
         length = np.linalg.norm(factor, axis=0)
         free[part] = [bool(np.any(length[np.flatnonzero(change.any(axis=0))] > 0)) for change in basis]
     return free

@@ -1,0 +1,251 @@
+"""A generalized mixed model from its design to the fitted model, by the Laplace approximation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.model import FamilyParameter, Model
+from ranef.design.build import Design
+from ranef.design.matrix import INTERCEPT
+from ranef.engine.threads import Engine
+from ranef.family import Family
+from ranef.learn.assemble import Description, Outcome, Problem, assemble, natural
+from ranef.learn.criterion import Criterion
+from ranef.learn.laplace import Laplace, LaplacePoint, origin
+from ranef.learn.likelihood import Likelihood, likelihood, linearise
+from ranef.learn.minimise import Minimum, Step, minimise
+from ranef.learn.mode import Exact
+from ranef.learn.posterior import exact_posterior
+from ranef.learn.scaling import Scaling, scale_generalized
+from ranef.learn.start import start_from
+from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, free_parameters, inverse_information
+from ranef.prior import Layout
+from ranef.solve.elimination import Coefficients
+from ranef.solve.rows import Rows
+from ranef.solve.weighted import flat, response_of, reweigh, weighing
+
+FloatArray = npt.NDArray[np.float64]
+Method = Literal["laplace", "joint"]
+
+TOLERANCE = 1e-9
+# of the search at joint modes that the one for the Laplace estimates starts from
+START_TOLERANCE = 1e-2
+MAX_ITERATIONS = 200
+# of a parameter's standard error: the differences that make the Hessian
+DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Generalized:
+    """A design in internal coordinates with its likelihood: what a search works on."""
+
+    design: Design
+    family: Family
+    of: Likelihood
+    scaling: Scaling
+    layout: Layout
+    rows: Rows
+    engine: Engine
+
+
+def prepare_generalized(design: Design, family: Family, engine: Engine) -> Generalized:
+    """Scale the design's columns, sort its rows and find the pattern of their cross products.
+
+    Raises
+    ------
+    FitError, DataError
+        If the fixed effects have more columns than there are rows; if the family does not take these categories.
+    """
+    family = family.with_categories(design.spec.response_levels)
+    rows, layout, scaling = scale_generalized(design, family.kind == "ordered", engine)
+    pattern = weighing(rows, engine)
+    of = likelihood(family, pattern, design.y, design.weights, design.offset)
+    return Generalized(design, family, of, scaling, layout, rows, engine)
+
+
+def fit_generalized(
+    design: Design,
+    family: Family,
+    method: Method,
+    engine: Engine,
+    *,
+    start: Mapping[str, FloatArray] | None = None,
+    tolerance: float | None = None,
+    max_iterations: int | None = None,
+    report: Callable[[Step, float, Mapping[str, FloatArray]], None] | None = None,
+) -> Model:
+    """Fit by maximum Laplace likelihood.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    method : {"laplace", "joint"}
+        Fixed effects maximise the Laplace likelihood (lme4's nAGQ = 1), or stand at the joint mode (nAGQ = 0).
+    engine : Engine
+    start : mapping of str to float64 array (k, k), optional
+        Starting covariance of each grouping factor.
+    tolerance : float, optional
+        The search ends when a step is predicted to lower the deviance by less; default 1e-9.
+    max_iterations : int, optional
+        Evaluations; default 200.
+    report : callable, optional
+        Gets every step, the residual variance (1) and the covariance of each factor.
+
+    Raises
+    ------
+    FitError
+    """
+    begun = time.perf_counter()
+    prepared = prepare_generalized(design, family, engine)
+    tolerance = TOLERANCE if tolerance is None else tolerance
+    most = MAX_ITERATIONS if max_iterations is None else max_iterations
+    history: list[Step] = []
+
+    def tell(step: Step, at: LaplacePoint) -> None:
+        history.append(replace(step, iteration=len(history), seconds=time.perf_counter() - begun))
+        if report is not None:
+            report(history[-1], *natural(_problem(prepared, at), at))
+
+    found = search(prepared, method, start, tolerance, most, tell)
+    return _model(prepared, found, method, tuple(history), begun)
+
+
+def search(
+    prepared: Generalized,
+    method: Method,
+    start: Mapping[str, FloatArray] | None,
+    tolerance: float,
+    max_iterations: int,
+    tell: Callable[[Step, LaplacePoint], None],
+) -> Minimum[LaplacePoint]:
+    """The joint search, and from where it ends the one over all parameters."""
+    cross = prepared.of.pattern.cross
+    beta, phi = _marginal(prepared)
+    u = origin(cross, beta)
+    theta = _starting_theta(prepared, u, phi, start)
+    joint = Laplace(prepared.of, prepared.layout, True, Exact(), u)
+    first = minimise(
+        joint,
+        np.concatenate([theta, phi]),
+        tolerance=tolerance if method == "joint" else max(tolerance, START_TOLERANCE),
+        max_iterations=max_iterations,
+        report=tell,
+    )
+    if method == "joint":
+        return first
+    theta, _, phi = joint.split(first.at.theta)
+    r = cross.random
+    beta = first.at.mode.u.rest[r : r + cross.fixed, 0]
+    return minimise(
+        replace(joint, joint=False, start=first.at.mode.u),
+        np.concatenate([theta, beta, phi]),
+        tolerance=tolerance,
+        max_iterations=max(1, max_iterations - len(first.history)),
+        report=tell,
+    )
+
+
+def _marginal(prepared: Generalized) -> tuple[FloatArray, FloatArray]:
+    """Fixed effects (internal) and ``phi`` that fit the response's marginal distribution."""
+    design, scaling = prepared.design, prepared.scaling
+    intercept, phi = prepared.family.start(design.y, design.weights, design.offset)
+    raw = np.array([intercept if design.spec.fixed.names[j] == INTERCEPT else 0.0 for j in scaling.columns])
+    return (np.linalg.solve(scaling.x_back, raw) if len(raw) else raw), phi
+
+
+def _starting_theta(
+    prepared: Generalized, u: Coefficients, phi: FloatArray, start: Mapping[str, FloatArray] | None
+) -> FloatArray:
+    """By the method of moments from the scores at the marginal fit, or as given."""
+    of, layout = prepared.of, prepared.layout
+    _, score, weight = linearise(of, flat(of.pattern.cross, u)[:, 0], phi)
+    cross = reweigh(of.pattern, weight, score)
+    theta = start_from(cross, response_of(cross), layout)
+    if not start:
+        return theta
+    covariances = [f @ f.T for f in layout.factors(theta)]
+    for b, (spec, back) in enumerate(zip(prepared.design.spec.groups, prepared.scaling.z_back, strict=True)):
+        given = start.get(spec.name)
+        if given is not None and given.shape == back.shape:
+            inverse = np.linalg.inv(back)
+            covariances[b] = inverse @ given @ inverse.T
+    return layout.project(covariances)
+
+
+def _problem(prepared: Generalized, at: LaplacePoint) -> Problem:
+    """The working Gaussian model at a point: what is common to all families is computed from it."""
+    criterion = Criterion(at.mode.cross, prepared.layout, False, prepared.engine)
+    return Problem(prepared.design, criterion, prepared.scaling, prepared.layout, prepared.rows)
+
+
+def _model(
+    prepared: Generalized, found: Minimum[LaplacePoint], method: Method, history: tuple[Step, ...], begun: float
+) -> Model:
+    at, family, layout = found.at, prepared.family, prepared.layout
+    problem = _problem(prepared, at)
+    laplace = Laplace(prepared.of, layout, method == "joint", Exact(), at.mode.u)
+    theta, _, phi = laplace.split(at.theta)
+    fixed = fixed_effects(problem.criterion, at)
+    covariance, unknown = _covariance(laplace, at)
+    m, p = layout.parameters, laplace.fixed
+    if p:
+        fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
+    none = np.zeros((0, *fixed.vcov.shape))
+    own = np.delete(np.arange(len(at.theta)), np.arange(m, m + p))
+    jacobian = family.natural_jacobian(phi)
+    error = np.sqrt(np.diag(jacobian @ covariance[m + p :, m + p :] @ jacobian.T).clip(0))
+    parameters = tuple(
+        FamilyParameter(name, float(value), float(se))
+        for (name, value), se in zip(family.natural(phi).items(), error, strict=True)
+    )
+    described = Description(
+        family=family.name,
+        link=family.link,
+        method=method,
+        parameters=parameters,
+        thresholds=getattr(family, "thresholds", None),
+        phi=phi,
+        covariance=covariance[np.ix_(own, own)],
+    )
+    outcome = Outcome(
+        at=at,
+        solver="exact",
+        deviance=at.deviance,
+        deviance_error=0.0,
+        deviance_draws=(),
+        converged=found.converged,
+        history=history,
+        conditional=list(at.conditional),
+        posterior=exact_posterior(problem, at, fixed),
+        noise=np.zeros((m, m)),
+        profile=np.zeros(m),
+        probes=0,
+    )
+    bordered = np.zeros((m + 1, m + 1))
+    bordered[:m, :m] = covariance[:m, :m]
+    lost = np.zeros((m + 1, unknown.shape[1]))
+    lost[:m] = unknown[:m]
+    uncertainty = ParameterUncertainty(bordered, lost, "observed")
+    return assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described)
+
+
+def _covariance(laplace: Laplace, at: LaplacePoint) -> tuple[FloatArray, FloatArray]:
+    """Inverse of the observed information over all parameters, by differences of the gradient."""
+    free = np.concatenate(
+        [free_parameters(laplace.layout, at.factors), np.ones(len(at.theta) - laplace.layout.parameters, np.bool_)]
+    )
+    inside = np.flatnonzero(free)
+    hessian = np.zeros((len(at.theta), len(at.theta)))
+    for j in inside:
+        change = np.zeros(len(at.theta))
+        change[j] = DIFFERENCE * np.sqrt(2 / max(at.metric[j, j], 1e-10))
+        ahead, behind = laplace.evaluate(at.theta + change, at), laplace.evaluate(at.theta - change, at)
+        hessian[j] = (ahead.gradient - behind.gradient) / (2 * change[j])
+    return inverse_information((hessian + hessian.T) / 2, inside)
