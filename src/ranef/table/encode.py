@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ranef.errors import DataError
+from ranef.storage import MEMORY, ROWS_A_PIECE, Storage
 from ranef.table.arrow import from_numpy, from_texts, to_numpy
 from ranef.table.kinds import common_type, describe, family, plain_type, remedy
 from ranef.table.levels import labels_of
@@ -20,12 +21,11 @@ from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, Levels
 
 @dataclass(frozen=True, eq=False)
 class EncodedBatch:
-    """The codes of one batch into its own distinct values.
+    """The distinct values of one batch, which its rows have codes into.
 
     Attributes
     ----------
-    codes : int32 array, shape (rows,)
-        MISSING for nulls and NaN.
+    rows : int
     distinct : pyarrow.Array
         Without nulls; in order of appearance, or as the column declares.
     declared, ordered : bool
@@ -34,14 +34,14 @@ class EncodedBatch:
         The column's type, for messages.
     """
 
-    codes: CodeArray
+    rows: int
     distinct: pa.Array
     declared: bool
     ordered: bool
     dtype: pa.DataType
 
 
-def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> EncodedBatch:
+def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> tuple[CodeArray, EncodedBatch]:
     """Encode one batch of a column.
 
     Parameters
@@ -52,14 +52,20 @@ def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> EncodedBatc
     row : int
         Number of the batch's first row, for messages.
 
+    Returns
+    -------
+    codes : int32 array, shape (rows,)
+        MISSING for nulls and NaN.
+    batch : EncodedBatch
+
     Raises
     ------
     DataError
         The type cannot be a factor (lists, structures, bytes).
     """
-    dtype = values.type
+    dtype, rows = values.type, len(values)
     if pa.types.is_null(dtype):
-        return EncodedBatch(np.full(len(values), MISSING, np.int32), pa.nulls(0), False, False, field.type)
+        return np.full(rows, MISSING, np.int32), EncodedBatch(rows, pa.nulls(0), False, False, field.type)
     if family(dtype) is None:
         raise DataError(
             f"column {field.name!r} holds neither numbers, text, booleans nor dates (its type is "
@@ -68,11 +74,11 @@ def encode_batch(values: pa.Array, field: pa.Field, row: int = 0) -> EncodedBatc
             row=row,
         )
     if pa.types.is_integer(dtype) and values.null_count == 0:
-        codes, distinct = encode_integers(to_numpy(values))
-        return EncodedBatch(codes, from_numpy(distinct), False, False, field.type)
+        codes, integers = encode_integers(to_numpy(values))
+        return codes, EncodedBatch(rows, from_numpy(integers), False, False, field.type)
     encoded = values if pa.types.is_dictionary(dtype) else values.dictionary_encode()
     codes, distinct = _without_missing(*_parts(encoded))
-    return EncodedBatch(codes, distinct, *level_order(field), field.type)
+    return codes, EncodedBatch(rows, distinct, *level_order(field), field.type)
 
 
 def encode_integers(values: npt.NDArray[np.integer]) -> tuple[CodeArray, npt.NDArray[np.integer]]:
@@ -84,21 +90,40 @@ def encode_integers(values: npt.NDArray[np.integer]) -> tuple[CodeArray, npt.NDA
     if span > 4 * len(values) + 1024:
         encoded = from_numpy(values).dictionary_encode()
         return to_numpy(encoded.indices), to_numpy(encoded.dictionary)
-    wide = values.astype(np.int64) if high < 2**63 else values
-    place = (wide - wide.dtype.type(low)).astype(np.int64, copy=False)
+    # piece by piece, so that what is computed on the way stays in the cache
+    pieces = [slice(start, start + ROWS_A_PIECE) for start in range(0, len(values), ROWS_A_PIECE)]
     present = np.zeros(span, np.bool_)
-    present[place] = True
+    for piece in pieces:
+        present[_offsets(values[piece], low, high)] = True
     code_of = np.cumsum(present, dtype=np.int32) - np.int32(1)
-    return code_of[place], (np.flatnonzero(present).astype(wide.dtype) + wide.dtype.type(low)).astype(values.dtype)
+    codes = np.empty(len(values), np.int32)
+    for piece in pieces:
+        np.take(code_of, _offsets(values[piece], low, high), out=codes[piece], mode="clip")
+    found = np.flatnonzero(present)
+    return codes, (found + low if high < 2**63 else found.astype(np.uint64) + np.uint64(low)).astype(values.dtype)
 
 
-def merge(name: str, batches: Sequence[EncodedBatch], levels: Levels | None = None) -> Factor:
+def _offsets(values: npt.NDArray[np.integer], low: int, high: int) -> npt.NDArray[np.int64]:
+    """Distance of integers of any width from the smallest; less than 2^63."""
+    wide = values.astype(np.int64) if high < 2**63 else values
+    return (wide - wide.dtype.type(low)).astype(np.int64, copy=False)
+
+
+def merge(
+    name: str,
+    codes: CodeArray,
+    batches: Sequence[EncodedBatch],
+    levels: Levels | None = None,
+    storage: Storage = MEMORY,
+) -> Factor:
     """Bring the batches of one column together.
 
     Parameters
     ----------
     name : str
         The column, for messages.
+    codes : int32 array, shape (rows,)
+        The codes of all batches; taken over and overwritten.
     batches : sequence of EncodedBatch
     levels : Levels, optional
         The levels of a fitted model; values not among them become UNKNOWN. Values of one kind are matched by value;
@@ -106,6 +131,8 @@ def merge(name: str, batches: Sequence[EncodedBatch], levels: Levels | None = No
         dates makes the whole column text. Without, the levels are those of the data: in declared order (further
         dictionaries append what they add), else sorted: numbers by value, text by code point, FALSE before TRUE, dates
         by time.
+    storage : Storage
+        Where the codes live.
 
     Raises
     ------
@@ -127,13 +154,16 @@ def merge(name: str, batches: Sequence[EncodedBatch], levels: Levels | None = No
         final[order] = np.arange(len(values), dtype=np.int32)
         found = Levels(values.take(from_numpy(order)))
     code_of = final[code_of]
-    codes, start = [], 0
+    row = start = 0
     for batch in batches:
         # the last entry serves MISSING, which is -1
         own = np.append(code_of[start : start + len(batch.distinct)], np.int32(MISSING))
-        codes.append(own[batch.codes])
+        mine = codes[row : row + batch.rows]
+        for piece in storage.pieces(batch.rows):
+            mine[piece] = own[mine[piece]]
+        row += batch.rows
         start += len(batch.distinct)
-    return Factor(np.concatenate(codes) if codes else np.empty(0, np.int32), found)
+    return Factor(codes, found)
 
 
 def decode(factor: Factor) -> pa.Array:
@@ -165,7 +195,7 @@ def _type_of_all(name: str, batches: Sequence[EncodedBatch], filled: Sequence[En
     if dtype is not None:
         return dtype
     odd = next(batch for batch in filled if common_type([dtypes[0], batch.distinct.type]) is None)
-    row = sum(len(batch.codes) for batch in batches[: batches.index(odd)])
+    row = sum(batch.rows for batch in batches[: batches.index(odd)])
     raise DataError(
         f"column {name!r} is {describe(plain_type(filled[0].dtype))} in its first rows and "
         f"{describe(plain_type(odd.dtype))} from row {row}; convert it to one type",

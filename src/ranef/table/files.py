@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -184,8 +185,13 @@ def _parquet_rows(file: Path) -> int:
 def _parquet_batches(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file) as parquet:
-        yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=names)
+    with pq.ParquetFile(file) as parquet, ThreadPoolExecutor(1, thread_name_prefix="ranef-read") as pool:
+        batches = parquet.iter_batches(batch_size=BATCH_ROWS, columns=names)
+        # the next batch is decoded while this one is worked on
+        ahead = pool.submit(next, batches, None)
+        while (batch := ahead.result()) is not None:
+            ahead = pool.submit(next, batches, None)
+            yield batch
 
 
 def _csv_rows(file: Path) -> None:

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ranef.errors import DataError, counted
+from ranef.storage import MEMORY, Storage
 from ranef.table.arrow import to_numpy
 from ranef.table.encode import EncodedBatch, encode_batch, merge
+from ranef.table.filling import Filling
 from ranef.table.kinds import describe, is_text, plain_type, remedy
 from ranef.table.missing import MISSING_IN_CSV
 from ranef.table.source import Source
@@ -26,6 +28,7 @@ def read_table(
     numbers: Collection[str],
     factors: Collection[str],
     levels: Mapping[str, Levels] | None = None,
+    storage: Storage = MEMORY,
 ) -> Table:
     """Read columns of a source, batch by batch.
 
@@ -39,6 +42,8 @@ def read_table(
     levels : mapping of str to Levels, optional
         Levels of a fitted model by column. Values not among them become UNKNOWN; null and NaN become MISSING. Numbers
         match whatever their width, and 1.0 matches 1; text matches whole numbers and dates by label (``"308"`` is 308).
+    storage : Storage
+        Where the columns live.
 
     Returns
     -------
@@ -53,26 +58,30 @@ def read_table(
     DataError
         A column cannot be what it is wanted as, or changes its type; carries the column, the row and the remedy.
     """
-    parts: dict[str, list[FloatArray]] = {name: [] for name in numbers}
+    parts = {name: Filling(np.float64, source.rows, storage) for name in numbers}
+    codes = {name: Filling(np.int32, source.rows, storage) for name in factors}
     encoded: dict[str, list[EncodedBatch]] = {name: [] for name in factors}
-    names = list(dict.fromkeys([*parts, *encoded]))
+    names = list(dict.fromkeys([*parts, *codes]))
     if not names and source.rows is not None:
         return Table(source.rows, {}, {})
     rows = 0
     batches = source.batches(names or list(source.columns)[:1])  # the rows are counted even if no column is wanted
     for batch in batches:
-        for name, chunks in parts.items():
+        for name, part in parts.items():
             if is_text(plain_type(batch.schema.field(name).type)):
                 raise _text_error(name, rows, chain([batch], batches))
-            chunks.append(to_float64(batch.column(name), name, rows))
-        for name, codes in encoded.items():
-            codes.append(encode_batch(batch.column(name), batch.schema.field(name), rows))
+            part.append(to_float64(batch.column(name), name, rows))
+        for name, part in codes.items():
+            found, distinct = encode_batch(batch.column(name), batch.schema.field(name), rows)
+            part.append(found)
+            encoded[name].append(distinct)
         rows += batch.num_rows
+        storage.trim()
     given = levels or {}
     return Table(
         rows,
-        {name: np.concatenate(chunks) if chunks else np.empty(0) for name, chunks in parts.items()},
-        {name: merge(name, codes, given.get(name)) for name, codes in encoded.items()},
+        {name: part.column() for name, part in parts.items()},
+        {name: merge(name, part.column(), encoded[name], given.get(name), storage) for name, part in codes.items()},
     )
 
 
