@@ -141,11 +141,12 @@ def merge(
     """
     # a batch without a value has no say: an all-missing text column is often stored as floats
     filled = [batch for batch in batches if len(batch.distinct)] or list(batches[:1])
-    values, code_of = _unique([batch.distinct for batch in filled], _type_of_all(name, batches, filled))
+    declared = bool(filled) and all(batch.declared for batch in filled)
+    values, code_of = _unique([batch.distinct for batch in filled], _type_of_all(name, batches, filled), declared)
     if levels is not None:
         final = _look_up(name, values, levels)
         found = levels
-    elif filled and all(batch.declared for batch in filled):
+    elif declared:
         final = np.arange(len(values), dtype=np.int32)
         found = Levels(values, ordered=all(batch.ordered for batch in filled), declared=True)
     else:
@@ -204,11 +205,14 @@ def _type_of_all(name: str, batches: Sequence[EncodedBatch], filled: Sequence[En
     )
 
 
-def _unique(parts: Sequence[pa.Array], dtype: pa.DataType) -> tuple[pa.Array, CodeArray]:
-    """The distinct values of all parts in order of appearance, and the code of every entry of every part."""
+def _unique(parts: Sequence[pa.Array], dtype: pa.DataType, in_order: bool) -> tuple[pa.Array, CodeArray]:
+    """The distinct values of all parts, in order of appearance if asked, and the code of every entry of every part."""
     together = pa.concat_arrays([pa.nulls(0, dtype), *(part.cast(dtype, safe=False) for part in parts)])
     if pa.types.is_floating(dtype):
         together = pc.add(together, from_numpy(np.zeros(1)).cast(dtype)[0])  # -0.0 becomes 0.0
+    if pa.types.is_integer(dtype) and not in_order:
+        codes, integers = encode_integers(to_numpy(together))
+        return from_numpy(integers), codes
     encoded = together.dictionary_encode()
     return encoded.dictionary, to_numpy(encoded.indices)
 

@@ -185,7 +185,11 @@ def _parquet_rows(file: Path) -> int:
 def _parquet_batches(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file) as parquet, ThreadPoolExecutor(1, thread_name_prefix="ranef-read") as pool:
+    # buffering ahead would read the whole file before the first batch
+    with (
+        pq.ParquetFile(file, pre_buffer=False) as parquet,
+        ThreadPoolExecutor(1, thread_name_prefix="ranef-read") as pool,
+    ):
         batches = parquet.iter_batches(batch_size=BATCH_ROWS, columns=names)
         # the next batch is decoded while this one is worked on
         ahead = pool.submit(next, batches, None)

@@ -16,7 +16,7 @@ from ranef.table.encode import EncodedBatch, encode_batch, merge
 from ranef.table.filling import Filling
 from ranef.table.kinds import describe, is_text, plain_type, remedy
 from ranef.table.missing import MISSING_IN_CSV
-from ranef.table.source import Source
+from ranef.table.source import BATCH_ROWS, Source
 from ranef.table.table import FloatArray, Levels, Table
 
 _NUMERAL = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
@@ -77,6 +77,10 @@ def read_table(
             encoded[name].append(distinct)
         rows += batch.num_rows
         storage.trim()
+    del batches
+    if rows > BATCH_ROWS:
+        # Arrow keeps what it has used, for its next use
+        pa.default_memory_pool().release_unused()
     given = levels or {}
     return Table(
         rows,
