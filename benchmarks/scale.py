@@ -8,17 +8,14 @@ Rows are simulated with known truth into a temporary folder; the report tells ho
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.child import peak_mib
+from benchmarks.alone import fit_alone
 from benchmarks.report import processor
+from benchmarks.truth import covariances_of, distances
 from ranef import data
 
 CROSSED = {"sd": {"user": 0.45, "item": 0.6}, "residual_sd": 0.87}
@@ -53,11 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("SCALE.md"))
     parser.add_argument("--only", nargs="*", default=list(CASES))
-    parser.add_argument("--fit", nargs=2, metavar=("FORMULA", "PATH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.fit:
-        _fit(*options.fit)
-        return
     lines = [
         "# ranef at scale",
         "",
@@ -74,39 +67,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.parquet"
             simulated = data.simulate(**CASES[name], seed=1, path=path)
-            command = [sys.executable, "-m", "benchmarks.scale", "--fit", simulated.formula, str(path)]
-            found = json.loads(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-            )
+            found = fit_alone(simulated.formula, path)
             lines.append(_row(name, simulated, found))
             print(lines[-1], flush=True)
     options.out.write_text("\n".join(lines) + "\n")
 
 
-def _fit(formula: str, path: str) -> None:
-    begun = time.perf_counter()
-    import ranef
-    from ranef.result.document import document
-
-    fit = ranef.fit(formula, path)
-    text = str(fit)
-    seconds = time.perf_counter() - begun
-    print(text)
-    print(json.dumps({**document(fit), "wall": seconds, "peak": peak_mib()}))
-
-
 def _row(name: str, simulated: data.Simulated, found: dict[str, Any]) -> str:
-    truth = simulated.truth
-    off, noise = 0.0, 0.0
-    for row in found["varcorr"]:
-        if row["grp"] == "Residual":
-            value = truth.sigma**2
-        else:
-            names = ["(Intercept)", "x"]
-            a, b = names.index(row["var1"]), names.index(row["var2"] or row["var1"])
-            value = truth.covariance[row["grp"].split(":")[0]][a, b]
-        off = max(off, abs(row["vcov"] - value) / row["se"])
-        noise = max(noise, row["mcse"] / row["se"])
+    rows = distances(found["varcorr"], covariances_of(simulated.truth))
+    off, noise = max(abs(row.off) for row in rows), max(row.noise for row in rows)
     levels = ", ".join(f"{group} {count:,}" for group, count in found["groups"].items())
     cells = [name, f"`{found['formula']}`", levels, found["solver"], found["iterations"], f"{found['wall']:.1f}"]
     cells += [f"{found['peak']:.0f}", f"{off:.1f}", f"{noise:.3f}", f"{found['loglik_mcse']:.2f}"]
