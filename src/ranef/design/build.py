@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ import numpy.typing as npt
 from ranef.design.columns import Operation, evaluate
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
+from ranef.design.pieces import Derived, Numbers, by_pieces, is_constant
 from ranef.design.response import (
     WEIGHTS,
     check_trials,
     check_variation,
     learn_response,
+    response_by_pieces,
     response_of,
     response_roles,
-    response_values,
     without_intercept,
 )
 from ranef.design.roles import Roles, needed, require_levels
@@ -35,6 +37,7 @@ from ranef.design.spec import DesignSpec, GroupSpec, ResponseKind, TermSpec
 from ranef.errors import DataError, OptionError, nearest
 from ranef.formula import check_columns
 from ranef.formula.nodes import Expression, Formula, Name, RandomTerm, Response
+from ranef.storage import MEMORY, Storage
 from ranef.table import (
     MISSING_IN_CSV,
     ColumnKind,
@@ -133,6 +136,7 @@ def build_design(
     offset: str | None = None,
     missing: Missing = "drop",
     kind: ResponseKind = "number",
+    storage: Storage = MEMORY,
 ) -> Design:
     """Read the columns that a formula needs and compute its design.
 
@@ -149,6 +153,8 @@ def build_design(
     kind : {"number", "binary", "proportion", "count", "positive", "ordered"}
         What the family takes as response; see `ranef.design.response`. The trials of ``cbind()`` become the weights.
         An ordered response has no intercept in its fixed part.
+    storage : Storage
+        Where the columns live.
 
     Raises
     ------
@@ -167,21 +173,22 @@ def build_design(
         roles = _roles(formula, response, kind, numeric, source.columns)
     except DataError as error:
         raise _with_example(error, source) from error
-    table = read_table(source, numbers=roles.numbers, factors=roles.factors)
+    table = read_table(source, numbers=roles.numbers, factors=roles.factors, storage=storage)
     if table.rows == 0:
         raise DataError("the data have no rows; check how they were read or filtered")
-    check_finite(table, sorted(roles.numbers))
+    check_finite(table, sorted(roles.numbers), storage)
     given = given_weights(weights, table, WEIGHTS[kind])
     for name in sorted(roles.numbers):
-        _check_size(f"column {name!r}", name, table.numbers[name])
+        _check_size(f"column {name!r}", name, table.numbers[name], storage)
     if given is not None and column_weights is None:
-        _check_size("weights", None, given)
-    everything = table
-    rows = complete_and_weighted(table, given, missing)
+        _check_size("weights", None, given, storage)
+    column_levels = {name: factor.levels for name, factor in table.factors.items()}
+    rows = complete_and_weighted(table, given, missing, storage)
+    del table, given
     kinds = source.columns
     with numbered_as_in_the_data(rows):
         learned = learn_response(response, kind, rows.table, kinds)
-        y, trials = response_values(learned.spec, rows.table)
+        y, trials = response_by_pieces(learned.spec, rows.table, storage)
         check_trials(learned.spec, y, rows.weights)
     if trials is not None:
         rows, y = with_trials(rows, trials, learned.spec.label), y[trials > 0]
@@ -193,16 +200,16 @@ def build_design(
         offset_values = tuple(learn_expression(one, table, kinds) for one in offsets)
         return _Computed(
             fixed=fixed,
-            x=model_matrix(fixed, table),
+            x=by_pieces(partial(model_matrix, fixed), table, storage),
             offsets=offset_values,
-            offset=np.sum([evaluate(value, table) for value in offset_values], axis=0) if offset_values else None,
-            groups=sorted(_groups(formula, table, kinds), key=lambda pair: -len(pair[1].levels)),
+            offset=by_pieces(partial(_sum, offset_values), table, storage) if offset_values else None,
+            groups=sorted(_groups(formula, table, kinds, storage), key=lambda pair: -len(pair[1].levels)),
         )
 
     with numbered_as_in_the_data(rows):
         computed = compute(rows.table)
     check_variation(learned.spec, y)
-    _check_sizes(computed, y)
+    _check_sizes(computed, y, storage)
     groups = computed.groups
     spec = DesignSpec(
         formula=formula.text,
@@ -221,7 +228,7 @@ def build_design(
         groups=tuple(group for _, group in groups),
         offset=computed.offset,
         weights=rows.weights,
-        column_levels={name: factor.levels for name, factor in everything.factors.items()},
+        column_levels=column_levels,
         kept=rows.kept,
         dropped=rows.dropped,
         empty_categories=learned.empty,
@@ -279,19 +286,23 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _check_sizes(computed: _Computed, y: FloatArray) -> None:
+def _check_sizes(computed: _Computed, y: FloatArray, storage: Storage) -> None:
     """Refuse columns that the formula made too large or too small; their inputs were checked."""
     for name, column in zip(computed.fixed.names, computed.x.T, strict=True):
-        _check_size(name, name, column)
+        _check_size(name, name, column, storage)
     for spec, group in computed.groups:
         for name, column in zip(spec.coefficients, group.covariates.T, strict=True):
-            _check_size(f"{name}, which varies with {spec.name},", name, column)
-    _check_size("the response", None, y)
+            _check_size(f"{name}, which varies with {spec.name},", name, column, storage)
+    _check_size("the response", None, y, storage)
 
 
-def _check_size(what: str, column: str | None, values: FloatArray) -> None:
-    sizes = np.abs(values)
-    largest = float(np.fmax.reduce(sizes, initial=0.0))
+def _check_size(what: str, column: str | None, values: FloatArray, storage: Storage) -> None:
+    largest, row = 0.0, 0
+    for piece in storage.pieces(1 if is_constant(values) else len(values)):
+        sizes = np.abs(values[piece])
+        top = float(np.fmax.reduce(sizes, initial=0.0))
+        if top > largest:
+            largest, row = top, piece.start + int(np.argmax(sizes == top))
     if largest == 0 or SMALLEST <= largest <= LARGEST:
         return
     how, remedy = ("large", "divide") if largest > LARGEST else ("small", "multiply")
@@ -299,36 +310,45 @@ def _check_size(what: str, column: str | None, values: FloatArray) -> None:
         f"{what} has numbers too {how} to compute with: its largest is {largest:.3g}, and {SMALLEST:g} to {LARGEST:g} "
         f"is what their squares allow; {remedy} it by a power of ten",
         column=column,
-        row=int(np.argmax(sizes == largest)),
+        row=row,
     )
 
 
-def _groups(formula: Formula, table: Table, kinds: Mapping[str, ColumnKind]) -> list[tuple[GroupSpec, Group]]:
+def _sum(values: Sequence[Operation], table: Table) -> FloatArray:
+    return np.asarray(np.sum([evaluate(value, table) for value in values], axis=0))
+
+
+def _side_by_side(parts: Sequence[ModelMatrixSpec], table: Table) -> FloatArray:
+    matrices = [model_matrix(part, table) for part in parts]
+    return matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+
+
+def _groups(
+    formula: Formula, table: Table, kinds: Mapping[str, ColumnKind], storage: Storage
+) -> list[tuple[GroupSpec, Group]]:
     """All terms on one factor merged into one group, in order of first appearance."""
     by_factor: dict[tuple[str, ...], list[RandomTerm]] = {}
     for term in formula.random:
         by_factor.setdefault(_group_columns(term), []).append(term)
     out = []
     for columns, terms in by_factor.items():
-        factor, combination = _factor(columns, table)
+        factor, combination = _factor(columns, table, storage)
         specs: list[TermSpec] = []
-        matrices: list[FloatArray] = []
         at = 0
         for term in terms:
             effects = learn(term.effects, table, kinds)
             specs.append(TermSpec(term.text, term.covariance, effects, at))
-            matrices.append(model_matrix(effects, table))
             at += len(effects.names)
-        covariates = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+        covariates = by_pieces(partial(_side_by_side, [term.effects for term in specs]), table, storage)
         spec = GroupSpec(":".join(columns), columns, tuple(specs))
         out.append((spec, Group(factor.codes, factor.levels, combination, covariates)))
     return out
 
 
-def _factor(columns: tuple[str, ...], table: Table) -> tuple[Factor, Combination | None]:
+def _factor(columns: tuple[str, ...], table: Table, storage: Storage) -> tuple[Factor, Combination | None]:
     if len(columns) == 1:
-        return used(table.factors[columns[0]]), None
-    return interaction([table.factors[name] for name in columns])
+        return used(table.factors[columns[0]], storage), None
+    return interaction([table.factors[name] for name in columns], storage)
 
 
 def _check_counts(spec: DesignSpec, groups: list[Group], rows: int) -> None:
@@ -368,16 +388,22 @@ def _check_apart(spec: DesignSpec, groups: list[Group], x: FloatArray) -> None:
     small = [pair for pair in zip(spec.groups, groups, strict=True) if len(pair[1].levels) <= p]
     if p >= len(x) or not small:
         return
-    if thresholds:
-        x = np.column_stack([np.ones(len(x)), x])
+    beside = [np.broadcast_to(1.0, (len(x), thresholds)), x]
     for group_spec, group in small:
         for name, covariate in zip(group_spec.coefficients, group.covariates.T, strict=True):
-            by_level = np.zeros((len(x), len(group.levels)))
-            by_level[np.arange(len(x)), group.codes] = covariate
-            if max(independent(triangle([x, by_level])), default=-1) < p:
+            by_level = Derived((len(x), len(group.levels)), partial(_by_level, group, covariate))
+            if max(independent(triangle([*beside, by_level])), default=-1) < p:
                 raise DataError(
                     f"the fixed effects already give every level of grouping factor {group_spec.name!r} its own "
                     f"{name}, so nothing is left to learn a variance from: drop the factor from the fixed part, or "
                     "drop the random effect",
                     column=group_spec.columns[0],
                 )
+
+
+def _by_level(group: Group, covariate: FloatArray, rows: Numbers) -> FloatArray:
+    """A covariate in one column for each level."""
+    codes = group.codes[rows]
+    out = np.zeros((len(codes), len(group.levels)))
+    out[np.arange(len(codes)), codes] = covariate[rows]
+    return out

@@ -18,11 +18,13 @@ from ranef.design.categories import (
 from ranef.design.columns import Categories, Column, Operation, columns_of, evaluate, is_truth, leaves
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, Value
+from ranef.design.pieces import by_pieces
 from ranef.design.roles import FACTOR_CALLS, Roles, is_factor, needed, require_levels
 from ranef.design.spec import ResponseKind, ResponseSpec
 from ranef.errors import DataError, FormulaError
 from ranef.formula.nodes import Call, Expression, Formula, Name, Response
 from ranef.formula.write import response_text
+from ranef.storage import Storage
 from ranef.table import ColumnKind, FloatArray, Table
 
 # What weights are to each kind of response, for messages.
@@ -150,7 +152,7 @@ def response_values(spec: ResponseSpec, table: Table) -> tuple[FloatArray, Float
     -------
     y : float64 array, shape (rows,)
         Numbers; 0 and 1 of a binary response; proportions; codes from 0 of an ordered response. NaN where it is
-        missing, and where ``cbind()`` has no trials.
+        missing, and where ``cbind()`` has no trials. May be the table's own column.
     trials : float64 array, shape (rows,), or None
         Of ``cbind()`` only.
 
@@ -166,11 +168,18 @@ def response_values(spec: ResponseSpec, table: Table) -> tuple[FloatArray, Float
     if isinstance(spec.value, Categories):
         return codes_of_column(spec, spec.value, table), None
     operation = cast(Operation, spec.value)
-    y = np.array(evaluate(operation, table))
+    y = evaluate(operation, table)
     if spec.kind == "ordered":
         return (y if is_truth(operation) else codes_of_numbers(spec, y)), None
     _check_values(spec, y)
     return y, None
+
+
+def response_by_pieces(spec: ResponseSpec, table: Table, storage: Storage) -> tuple[FloatArray, FloatArray | None]:
+    """`response_values` of the fit's rows, some at a time where there are no trials."""
+    if spec.failures is not None:
+        return response_values(spec, table)
+    return by_pieces(lambda part: response_values(spec, part)[0], table, storage), None
 
 
 def check_trials(spec: ResponseSpec, y: FloatArray, weights: FloatArray | None) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.errors import DataError, OptionError, counted
+from ranef.storage import MEMORY, Storage
 from ranef.table import FloatArray, Table, complete_rows
+from ranef.table.table import taken
 
 Missing = Literal["drop", "raise"]
 BoolArray = npt.NDArray[np.bool_]
@@ -107,7 +109,9 @@ def given_weights(weights: str | npt.ArrayLike | None, table: Table, meaning: st
     return values
 
 
-def complete_and_weighted(table: Table, weights: FloatArray | None, missing: Missing) -> FitRows:
+def complete_and_weighted(
+    table: Table, weights: FloatArray | None, missing: Missing, storage: Storage = MEMORY
+) -> FitRows:
     """The rows that have every value and a weight above zero.
 
     Raises
@@ -115,8 +119,11 @@ def complete_and_weighted(table: Table, weights: FloatArray | None, missing: Mis
     DataError
         A value is missing and ``missing`` is ``"raise"``, or no row is left.
     """
-    complete, gaps = complete_rows(table)
+    found, gaps = complete_rows(table, storage)
     counts = {name: gap.count for name, gap in gaps.items()}
+    if found is None and weights is None:
+        return FitRows(table, None, None, Dropped(0, {}, 0))
+    complete = np.ones(table.rows, np.bool_) if found is None else found
     if weights is not None:
         absent = np.isnan(weights)
         if absent.any():
@@ -150,8 +157,8 @@ def complete_and_weighted(table: Table, weights: FloatArray | None, missing: Mis
         )
     if not rows:
         return FitRows(table, weights, None, Dropped(0, {}, 0))
-    left = None if weights is None else weights[complete]
-    return FitRows(table.take(complete), left, complete, Dropped(rows, counts, zero))
+    left = None if weights is None else taken(weights, complete, storage)
+    return FitRows(table.take(complete, storage), left, complete, Dropped(rows, counts, zero))
 
 
 def with_trials(rows: FitRows, trials: FloatArray, response: str) -> FitRows:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from ranef.storage import MEMORY, Storage
 from ranef.table.arrow import from_numpy, from_texts, to_numpy
 from ranef.table.encode import encode_integers
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, Levels
@@ -30,12 +31,14 @@ class Combination:
         return len(self.parts)
 
 
-def interaction(factors: Sequence[Factor]) -> tuple[Factor, Combination]:
+def interaction(factors: Sequence[Factor], storage: Storage = MEMORY) -> tuple[Factor, Combination]:
     """The factor of the combinations that occur, lme4's ``a:b``.
 
     Parameters
     ----------
     factors : sequence of Factor, all of one length
+    storage : Storage
+        Where the codes live.
 
     Returns
     -------
@@ -45,20 +48,37 @@ def interaction(factors: Sequence[Factor]) -> tuple[Factor, Combination]:
     combination : Combination
         To encode new rows, see `encode_combination`.
     """
-    missing, unknown = _holes([factor.codes for factor in factors])
-    seen = ~(missing | unknown)
-    codes = factors[0].codes[seen].astype(np.int64)
-    codes, distinct = _dense(codes)
-    parts = distinct[:, None]
-    for factor in factors[1:]:
+    codes = np.broadcast_to(np.int32(0), factors[0].codes.shape)
+    parts = np.empty((1, 0), np.int64)
+    for factor in factors:
         size = max(len(factor.levels), 1)
-        codes, distinct = _dense(codes * size + factor.codes[seen])
+        codes, distinct = _combined(codes, factor.codes, size, storage)
         parts = np.column_stack([parts[distinct // size], distinct % size])
     columns = [np.array(factor.levels.labels, object)[part] for factor, part in zip(factors, parts.T, strict=True)]
     texts = [":".join(labels) for labels in zip(*columns, strict=True)]
-    found = np.where(missing, np.int32(MISSING), np.int32(UNKNOWN))
-    found[seen] = codes
-    return Factor(found, Levels(from_texts(texts))), Combination(parts.astype(np.int32))
+    return Factor(codes, Levels(from_texts(texts))), Combination(parts.astype(np.int32))
+
+
+def _combined(
+    first: CodeArray, second: CodeArray, size: int, storage: Storage
+) -> tuple[CodeArray, npt.NDArray[np.int64]]:
+    """Codes of the pairs that occur, and the pairs as ``first * size + second``, ascending."""
+    codes = storage.empty(len(first), np.int32)
+    found: list[npt.NDArray[np.int64]] = []
+    for piece in storage.pieces(len(first)):
+        one, other = first[piece], second[piece]
+        seen = (one >= 0) & (other >= 0)
+        codes[piece] = np.where((one == MISSING) | (other == MISSING), MISSING, UNKNOWN)
+        codes[piece][seen], distinct = _dense(one[seen].astype(np.int64) * size + other[seen])
+        found.append(distinct)
+    code_of, together = _dense(np.concatenate([np.empty(0, np.int64), *found]))
+    start = 0
+    for piece, distinct in zip(storage.pieces(len(first)), found, strict=True):
+        # two more entries serve UNKNOWN and MISSING, which are -2 and -1
+        own = np.append(code_of[start : start + len(distinct)], [UNKNOWN, MISSING]).astype(np.int32)
+        codes[piece] = own[codes[piece]]
+        start += len(distinct)
+    return codes, together
 
 
 def encode_combination(codes: Sequence[CodeArray], combination: Combination) -> CodeArray:

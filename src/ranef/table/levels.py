@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ranef.storage import MEMORY, Storage
 from ranef.table.arrow import from_numpy, to_numpy
 from ranef.table.table import Factor, Levels
 
@@ -42,17 +43,21 @@ def labels_of(values: pa.Array) -> tuple[str, ...]:
     return tuple(str(value) for value in values.to_pylist())
 
 
-def used(factor: Factor) -> Factor:
+def used(factor: Factor, storage: Storage = MEMORY) -> Factor:
     """The factor without the levels that no row has; the order of the others stays."""
-    count = len(factor.levels)
-    occurs = np.zeros(count, np.bool_)
-    occurs[factor.codes[factor.codes >= 0]] = True
+    # two more entries serve UNKNOWN and MISSING, which are -2 and -1
+    found = np.zeros(len(factor.levels) + 2, np.bool_)
+    for piece in storage.pieces(len(factor.codes)):
+        found[factor.codes[piece]] = True
+    occurs = found[:-2]
     if occurs.all():
         return factor
-    # two more entries serve UNKNOWN and MISSING, which are -2 and -1
     code_of = np.append(np.cumsum(occurs, dtype=np.int32) - np.int32(1), np.array([-2, -1], np.int32))
     kept = factor.levels.values.take(from_numpy(np.flatnonzero(occurs)))
-    return Factor(code_of[factor.codes], Levels(kept, factor.levels.ordered, factor.levels.declared))
+    codes = storage.empty(len(factor.codes), np.int32)
+    for piece in storage.pieces(len(codes)):
+        codes[piece] = code_of[factor.codes[piece]]
+    return Factor(codes, Levels(kept, factor.levels.ordered, factor.levels.declared))
 
 
 def _float_label(value: Any) -> str:

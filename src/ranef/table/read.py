@@ -119,13 +119,16 @@ def to_float64(values: pa.Array, column: str, row: int = 0) -> FloatArray:
     return to_numpy(values.cast(pa.float64(), safe=False), np.nan)
 
 
-def check_finite(table: Table, names: Iterable[str]) -> None:
+def check_finite(table: Table, names: Iterable[str], storage: Storage = MEMORY) -> None:
     """Raise DataError at the first of the number columns ``names`` that holds an infinite value; NaN passes."""
     for name in names:
-        infinite = np.isinf(table.numbers[name])
-        count = int(np.count_nonzero(infinite))
+        column, count, row = table.numbers[name], 0, 0
+        for piece in storage.pieces(table.rows):
+            infinite = np.flatnonzero(np.isinf(column[piece]))
+            if len(infinite) and not count:
+                row = piece.start + int(infinite[0])
+            count += len(infinite)
         if count:
-            row = int(np.argmax(infinite))
             raise DataError(
                 f"column {name!r} has {counted(count, 'infinite value')}, the first in row {row}; "
                 "replace them by missing values or leave these rows out",

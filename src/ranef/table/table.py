@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from ranef.storage import MEMORY, Storage
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 FloatArray = npt.NDArray[np.float64]
 CodeArray = npt.NDArray[np.int32]
@@ -70,10 +75,32 @@ class Table:
     numbers: Mapping[str, FloatArray]
     factors: Mapping[str, Factor]
 
-    def take(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Table:
+    def take(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.integer], storage: Storage = MEMORY) -> Table:
         """The rows where ``keep``, shape (rows,), is true, or those at the places ``keep``; levels stay as they are."""
         return Table(
             len(keep) if keep.dtype != np.bool_ else int(np.count_nonzero(keep)),
-            {name: column[keep] for name, column in self.numbers.items()},
-            {name: Factor(column.codes[keep], column.levels) for name, column in self.factors.items()},
+            {name: taken(column, keep, storage) for name, column in self.numbers.items()},
+            {name: Factor(taken(factor.codes, keep, storage), factor.levels) for name, factor in self.factors.items()},
         )
+
+    def piece(self, rows: slice) -> Table:
+        """The rows from ``rows.start`` to ``rows.stop``, both inside the table; nothing is copied."""
+        return Table(
+            rows.stop - rows.start,
+            {name: column[rows] for name, column in self.numbers.items()},
+            {name: Factor(factor.codes[rows], factor.levels) for name, factor in self.factors.items()},
+        )
+
+
+def taken(
+    column: npt.NDArray[Scalar], keep: npt.NDArray[np.bool_] | npt.NDArray[np.integer], storage: Storage
+) -> npt.NDArray[Scalar]:
+    """``column[keep]``, piece by piece into ``storage``."""
+    chosen = len(keep) if keep.dtype != np.bool_ else int(np.count_nonzero(keep))
+    out: npt.NDArray[Scalar] = storage.empty(chosen, column.dtype)
+    start = 0
+    for piece in storage.pieces(len(keep)):
+        found = column[piece][keep[piece]] if keep.dtype == np.bool_ else column[keep[piece]]
+        out[start : start + len(found)] = found
+        start += len(found)
+    return out
