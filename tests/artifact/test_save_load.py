@@ -1,14 +1,16 @@
 """What is saved is what is loaded, to the last bit."""
 
 import errno
+import hashlib
 import json
 import os
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from ranef.artifact import load, save
 from ranef.artifact.model import VarianceRow
@@ -156,20 +158,44 @@ def test_a_model_of_the_first_schema_is_read(sleep, tmp_path):
     assert_same(sleep, load(tmp_path / "model"))
 
 
-def test_probes_are_kept_and_models_from_before_them_are_read(tmp_path):
+@pytest.fixture(scope="module")
+def stochastic():
     with engine(1) as pool:
         design = build_design(parse("diameter ~ 1 + (1 | plate) + (1 | sample)"), open_source(data("penicillin")))
-        model = fit_gaussian(design, "reml", pool, solver="stochastic")
-    draws = model.info.deviance_draws
-    assert model.info.deviance == pytest.approx(np.mean(draws), rel=1e-12)
-    assert model.info.deviance_error == pytest.approx(np.std(draws, ddof=1) / np.sqrt(len(draws)))
-    save(model, tmp_path / "model")
-    assert_same(model, load(tmp_path / "model"))
+        return fit_gaussian(design, "reml", pool, solver="stochastic")
+
+
+def test_probes_are_kept_and_models_from_before_them_are_read(stochastic, tmp_path):
+    draws = stochastic.info.deviance_draws
+    assert stochastic.info.deviance == pytest.approx(np.mean(draws), rel=1e-12)
+    assert stochastic.info.deviance_error == pytest.approx(np.std(draws, ddof=1) / np.sqrt(len(draws)))
+    save(stochastic, tmp_path / "model")
+    assert_same(stochastic, load(tmp_path / "model"))
     path = tmp_path / "model" / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["info"].pop("deviance_draws")
     path.write_text(json.dumps(manifest))
-    assert_same(load(tmp_path / "model").info, msgspec.structs.replace(model.info, deviance_draws=()))
+    assert_same(load(tmp_path / "model").info, msgspec.structs.replace(stochastic.info, deviance_draws=()))
+
+
+def test_draws_of_the_first_models_are_read(stochastic, tmp_path):
+    """They name one group, and hold what is known of its levels alone."""
+    save(stochastic, tmp_path / "model")
+    path, arrays_path = tmp_path / "model" / "manifest.json", tmp_path / "model" / "arrays.safetensors"
+    manifest, arrays = json.loads(path.read_text()), load_file(arrays_path)
+    posterior = stochastic.posterior
+    (group,) = posterior.chain
+    known = [arrays.pop(f"draws.known.{g}") for g in range(2)]
+    save_file({**arrays, "draws.own": known[group]}, arrays_path)
+    content = arrays_path.read_bytes()
+    manifest["files"]["arrays.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_text(json.dumps({**manifest, "draws": {"group": group}}))
+    expected = tuple(array if g == group else np.zeros_like(array) for g, array in enumerate(posterior.known))
+    assert_same(replace(posterior, known=expected), load(tmp_path / "model").posterior)
+    for wrong in ({"group": 2}, {"group": -1}, {"chain": [0, 2]}, {}):
+        path.write_text(json.dumps({**manifest, "draws": wrong}))
+        with pytest.raises(ModelFileError, match="does not fit together"):
+            load(tmp_path / "model")
 
 
 def test_a_model_takes_the_place_of_another(case, sleep, tmp_path):

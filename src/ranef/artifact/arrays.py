@@ -42,11 +42,11 @@ def _draws_arrays(posterior: PosteriorDraws) -> dict[str, npt.NDArray[Any]]:
     arrays: dict[str, npt.NDArray[Any]] = {
         "draws.scale": np.array([posterior.scale]),
         "draws.x_back": posterior.x_back,
-        "draws.own": posterior.own,
         "draws.beta": posterior.beta,
     }
-    for g, (back, draws) in enumerate(zip(posterior.z_back, posterior.draws, strict=True)):
+    for g, (back, known, draws) in enumerate(zip(posterior.z_back, posterior.known, posterior.draws, strict=True)):
         arrays[f"draws.z_back.{g}"] = back
+        arrays[f"draws.known.{g}"] = known
         arrays[f"draws.draws.{g}"] = draws
     return arrays
 
@@ -60,13 +60,24 @@ def draws_of(entry: DrawsEntry, groups: Sequence[GroupModel], fixed: int, shelf:
     """
     shapes = [group.modes.shape for group in groups]
     beta = shelf.floats("draws.beta", fixed, -1)
-    n, k = shapes[entry.group]
+    chain = entry.chain or (entry.group,)
+    if not all(0 <= group < len(groups) for group in chain):
+        raise ModelFileError(
+            f"the manifest does not fit together: its draws name the groups {chain} of {len(groups)}: the model is "
+            "damaged; save it again, or take it from a backup"
+        )
+    if entry.chain:
+        known = [shelf.floats(f"draws.known.{g}", n, k, k) for g, (n, k) in enumerate(shapes)]
+    else:
+        # the first models knew something of one group only
+        known = [np.zeros((n, k, k)) for n, k in shapes]
+        known[entry.group] = shelf.floats("draws.own", *known[entry.group].shape)
     return PosteriorDraws(
         scale=float(shelf.floats("draws.scale", 1)[0]),
         x_back=shelf.floats("draws.x_back", fixed, fixed),
         z_back=tuple(shelf.floats(f"draws.z_back.{g}", k, k) for g, (_, k) in enumerate(shapes)),
-        group=entry.group,
-        own=shelf.floats("draws.own", n, k, k),
+        chain=chain,
+        known=tuple(known),
         draws=tuple(shelf.floats(f"draws.draws.{g}", n, k, beta.shape[1]) for g, (n, k) in enumerate(shapes)),
         beta=beta,
     )

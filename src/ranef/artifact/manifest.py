@@ -82,9 +82,18 @@ class PosteriorEntry(msgspec.Struct, frozen=True):
 
 
 class DrawsEntry(msgspec.Struct, frozen=True):
-    """The structure of a posterior that is kept as draws; its numbers are arrays."""
+    """The structure of a posterior that is kept as draws; its numbers are arrays.
 
-    group: int
+    Attributes
+    ----------
+    chain : tuple of int
+        As in `PosteriorDraws`; empty in the first models, which name its first group alone.
+    group : int
+        The first group of those models.
+    """
+
+    chain: tuple[int, ...] = ()
+    group: int = -1
 
 
 class Manifest(msgspec.Struct, frozen=True):

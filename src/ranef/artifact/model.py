@@ -220,8 +220,8 @@ class Posterior:
 class PosteriorDraws:
     """The joint posterior of all coefficients by draws, for systems too large to be factorised.
 
-    The variance of a row is that of its level of ``group`` given everything else, plus the mean square over the draws
-    of the row's mean given everything else (law of total variance). Coordinates as in `Posterior`.
+    The variance of a row is the mean square of its draws, and what is known exactly of each of its levels; see
+    `ranef.score.variance`. Coordinates as in `Posterior`.
 
     Attributes
     ----------
@@ -229,18 +229,21 @@ class PosteriorDraws:
         Response units squared.
     x_back : float64 array, shape (p, p)
     z_back : tuple of float64 arrays (k, k), one for each group
-    group : int
-    own : float64 array, shape (levels of ``group``, k, k)
+    chain : tuple of int
+        Groups that were eliminated, each nested in the next.
+    known : tuple of float64 arrays (levels, k, k), one for each group
+        For the first of the chain the covariance of each level given everything else. For the others the covariance
+        given everything that is not eliminated before them, less its value in these draws: zero on average.
     draws : tuple of float64 arrays (levels, k, draws), one for each group
-        For ``group``, the mean given the rest of the draw.
+        For the first of the chain, the mean given the rest of the draw.
     beta : float64 array, shape (p, draws)
     """
 
     scale: float
     x_back: FloatArray
     z_back: tuple[FloatArray, ...]
-    group: int
-    own: FloatArray
+    chain: tuple[int, ...]
+    known: tuple[FloatArray, ...]
     draws: tuple[FloatArray, ...]
     beta: FloatArray
 

@@ -170,7 +170,7 @@ def _posterior_entry(model: Model) -> PosteriorEntry | None:
 
 
 def _draws_entry(model: Model) -> DrawsEntry | None:
-    return DrawsEntry(model.posterior.group) if isinstance(model.posterior, PosteriorDraws) else None
+    return DrawsEntry(model.posterior.chain) if isinstance(model.posterior, PosteriorDraws) else None
 
 
 def _sealed(path: Path) -> FileEntry:

@@ -16,6 +16,7 @@ from ranef.engine.threads import Engine
 from ranef.errors import FitError
 from ranef.learn.assemble import Outcome, Problem, assemble, natural
 from ranef.learn.criterion import Criterion
+from ranef.learn.draws import draw_posterior
 from ranef.learn.minimise import Step, minimise
 from ranef.learn.newton import Point
 from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
@@ -38,6 +39,7 @@ MAX_ITERATIONS = 200
 FIRST_PROBES = 8
 MOST_PROBES = 64
 LOGDET_PROBES = 16
+POSTERIOR_DRAWS = 32
 # of a parameter's standard error
 LARGEST_NOISE = 0.05
 # with as many rows an evaluation costs more than its overhead, and a few with few probes save one with many
@@ -185,6 +187,7 @@ def _fit_stochastic(
     names = [spec.name for spec in problem.design.spec.groups]
     draws = stochastic_deviance(equations, at, names, max(count, LOGDET_PROBES), seed)
     fixed = fixed_effects(criterion, at)
+    sample = draw_posterior(problem, at, fixed, max(count, POSTERIOR_DRAWS), seed)
     inverse = np.linalg.pinv(at.metric, hermitian=True)
     outcome = Outcome(
         at=at,
@@ -194,8 +197,8 @@ def _fit_stochastic(
         deviance_draws=tuple(draws.tolist()),
         converged=found.converged and enough,
         history=tuple(history),
-        conditional=stochastic_conditional(criterion, at, fixed),
-        posterior=posterior_draws(problem, at, fixed),
+        conditional=stochastic_conditional(sample, fixed),
+        posterior=posterior_draws(problem, at, sample),
         noise=inverse @ at.gradient_covariance @ inverse,
         profile=at.profile / criterion.degrees,
         probes=count,

@@ -9,10 +9,10 @@ from ranef.artifact.model import Posterior, PosteriorDraws, PosteriorStage
 from ranef.kernel.eliminate import reduce_levels
 from ranef.learn.assemble import Problem
 from ranef.learn.criterion import Criterion, Evaluation
+from ranef.learn.draws import Draws
 from ranef.learn.laplace import LaplacePoint
 from ranef.learn.stochastic import Estimate
 from ranef.learn.uncertainty import FixedEffects
-from ranef.solve.elimination import by_block
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -75,40 +75,30 @@ def exact_posterior(problem: Problem, at: Evaluation | LaplacePoint, fixed: Fixe
     )
 
 
-def stochastic_conditional(criterion: Criterion, at: Estimate, fixed: FixedEffects) -> list[FloatArray]:
+def stochastic_conditional(draws: Draws, fixed: FixedEffects) -> list[FloatArray]:
     """Each level's posterior covariance given the fixed effects, by the law of total variance, over sigma^2."""
-    v = fixed.vcov / at.sigma2
     out = []
-    for own, added, m in zip(at.own, at.spread, fixed.sensitivity, strict=True):
-        total = own + added
-        if criterion.reml:
-            # against a mean over probes this may be too much: the level's own part is the least that can be left
-            reduced = total - m @ v @ m.transpose(0, 2, 1)
-            enough = np.einsum("gaa->ga", reduced) >= np.einsum("gaa->ga", own)
-            total = np.where(enough.all(axis=1)[:, None, None], reduced, own)
-        out.append(total)
+    for values, parts, own, m in zip(draws.values, draws.parts, draws.own, fixed.sensitivity, strict=True):
+        # with M beta added a draw is one given the fixed effects; without its own part, a mean given the rest
+        mean = values + m @ draws.beta - parts
+        out.append(own + mean @ mean.transpose(0, 2, 1) / mean.shape[2])
     return out
 
 
-def posterior_draws(problem: Problem, at: Estimate, fixed: FixedEffects) -> PosteriorDraws:
-    """The probes' solutions of the joint system, as draws of all coefficients.
-
-    Under ML they solve the system without the fixed effects; draws of these from their own covariance complete them.
-    """
-    cross = problem.criterion.cross
-    draws = [np.array(d) for d in by_block(cross, at.draws)]
-    p, count = cross.fixed, draws[0].shape[2] if draws else 0
-    beta = at.draws.rest[cross.random : cross.random + p].copy()
-    if not problem.criterion.reml and p:
-        root = np.linalg.cholesky(fixed.vcov / at.sigma2)
-        beta = root @ np.random.default_rng(0).standard_normal((p, count))
-        draws = [d - m @ beta for d, m in zip(draws, fixed.sensitivity, strict=True)]
+def posterior_draws(problem: Problem, at: Estimate, draws: Draws) -> PosteriorDraws:
+    """What the variance of a linear combination of coefficients needs; see `PosteriorDraws`."""
+    chain = tuple(stage.block for stage in problem.criterion.cross.stages)
+    values, known = [], []
+    for block, (value, part, own) in enumerate(zip(draws.values, draws.parts, draws.own, strict=True)):
+        first = block == chain[0]
+        values.append(value - part if first else value)
+        known.append(own if first else own - part @ part.transpose(0, 2, 1) / part.shape[2])
     return PosteriorDraws(
         scale=at.sigma2 * problem.scaling.y_scale**2,
         x_back=problem.scaling.x_back,
         z_back=problem.scaling.z_back,
-        group=cross.stages[0].block,
-        own=at.own[cross.stages[0].block],
-        draws=tuple(draws),
-        beta=beta,
+        chain=chain,
+        known=tuple(known),
+        draws=tuple(values),
+        beta=draws.beta,
     )

@@ -61,14 +61,8 @@ class Estimate:
         Monte-Carlo covariance of ``gradient``.
     slope_errors : tuple of float64 arrays (k, k)
         Monte-Carlo standard errors of ``slopes``.
-    own : tuple of float64 arrays (levels, k, k)
-        Posterior covariance of each level given everything else, over sigma^2.
-    spread : tuple of float64 arrays (levels, k, k)
-        What the rest adds to it, mean over the probes.
     profile : float64 array, shape (parameters,)
         ``y'P V_i P y / sigma^2``: minus ``degrees`` times the derivative of the log residual variance.
-    draws : Coefficients
-        The probes' solutions; for the first stage, the means of its levels given the rest of the draw.
     warm : dict
         Solutions that the next evaluation starts from.
     iterations : tuple of int
@@ -89,9 +83,6 @@ class Estimate:
     system: Iterative
     gradient_covariance: FloatArray
     slope_errors: tuple[FloatArray, ...]
-    own: tuple[FloatArray, ...]
-    spread: tuple[FloatArray, ...]
-    draws: Coefficients
     profile: FloatArray
     residual: float
     warm: dict[str, FloatArray]
@@ -152,17 +143,15 @@ def estimate(
         )
     sigma2 = residual / criterion.degrees
     scores = []
-    slopes, errors, own, means = [], [], [], []
+    slopes, errors = [], []
     for grams, factor, product, x in zip(
         _grams(criterion), factors, by_block(cross, products), by_block(cross, solved.x), strict=True
     ):
         score = -product[:, :, 0]
-        exact, each, alone, mean = _traces(grams, factor, product[:, :, 1:] - grams @ x[:, :, 1:])
+        exact, each = _traces(grams, factor, product[:, :, 1:] - grams @ x[:, :, 1:])
         scores.append(score)
         slopes.append(exact - each - score.T @ score / sigma2)
         errors.append(each)
-        own.append(alone)
-        means.append(mean)
     gradients = np.array(
         [chain_rule(layout, factors, [slope[s] for slope in slopes]) for s in range(probes.count)]
     ).reshape(probes.count, -1)
@@ -194,9 +183,6 @@ def estimate(
         system=system,
         gradient_covariance=centred.T @ centred / (probes.count * max(probes.count - 1, 1)),
         slope_errors=tuple(e.std(axis=0, ddof=1) / np.sqrt(probes.count) for e in errors),
-        own=tuple(own),
-        spread=tuple(m @ m.transpose(0, 2, 1) / probes.count for m in means),
-        draws=_draws(criterion, solved.x, means),
         profile=chain_rule(layout, factors, [g.T @ g / sigma2 for g in scores]),
         residual=residual,
         warm={"solution": start, **found},
@@ -219,10 +205,8 @@ def _grams(criterion: Criterion) -> tuple[FloatArray, ...]:
     return tuple(out[b] for b in range(len(cross.sizes)))
 
 
-def _traces(
-    grams: FloatArray, factor: FloatArray, rest: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """``sum_g Z_g' P Z_g`` as an exact part less what each probe says, and what the rest adds to each level.
+def _traces(grams: FloatArray, factor: FloatArray, rest: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``sum_g Z_g' P Z_g`` as an exact part less what each probe says.
 
     ``rest`` (levels, k, probes) is what the other columns contribute to the level's equations; by the law of total
     variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with ``F = (I + H Sigma)^-1``.
@@ -231,26 +215,13 @@ def _traces(
     -------
     exact : float64 array, shape (k, k)
     each : float64 array, shape (probes, k, k)
-    own : float64 array, shape (levels, k, k)
-        Each level's posterior covariance given the rest.
-    means : float64 array, shape (levels, k, probes)
-        Its mean given the rest of each draw.
     """
     sigma = factor @ factor.T
     f = np.linalg.inv(np.eye(len(factor)) + grams @ sigma)
     pulled = f @ rest
     exact = np.asarray((f @ grams).sum(axis=0))
     each = np.einsum("gas,gbs->sab", pulled, pulled)
-    # Lambda D^-1 Lambda' = Sigma F
-    return exact, each, np.asarray(sigma @ f), np.asarray(-(sigma @ pulled))
-
-
-def _draws(criterion: Criterion, x: Coefficients, means: list[FloatArray]) -> Coefficients:
-    cross = criterion.cross
-    stages = [s[:, :, 1:] for s in x.stages]
-    first = cross.stages[0]
-    stages[0] = means[first.block][first.old]
-    return Coefficients(tuple(stages), x.rest[:, 1:])
+    return exact, each
 
 
 def stochastic_deviance(problem: Estimating, at: Estimate, names: Sequence[str], probes: int, seed: int) -> FloatArray:

@@ -250,8 +250,8 @@ def match(column: str, factor: Factor, levels: Levels) -> CodeArray:
 
 
 def _lookup(column: str, own: Levels, levels: Levels) -> CodeArray:
-    each = EncodedBatch(np.arange(len(own), dtype=np.int32), own.values, False, False, own.values.type)
-    return merge(column, [each], levels).codes
+    each = EncodedBatch(len(own), own.values, False, False, own.values.type)
+    return merge(column, np.arange(len(own), dtype=np.int32), [each], levels).codes
 
 
 def _extended(column: str, factor: Factor, levels: Levels) -> Factor:

@@ -5,6 +5,12 @@ adds ``w' own w`` and passes ``-pull' w`` on to what is eliminated later; at the
 ``v = e - sum pull' w`` adds ``v' dense v``, where ``e`` is the row's own few entries there. (Block Gaussian elimination
 of Henderson's equations, read backwards.) Rows that meet the same levels share ``pull dense`` and ``pull dense pull'``,
 so the cost is one small product a level and little a row.
+
+Where the equations were never factorised there are draws instead. The level that was eliminated first enters by the law
+of total variance: its covariance given everything else, plus the mean square of the draws' means. For any other level
+the covariance of a part of it is known exactly, and how far the draws are off there corrects the mean square (a control
+variate with coefficient one, free of bias). For a factor that holds an eliminated level of the same row the part is
+mostly in that level's mean already, and the draws alone are closer.
 """
 
 from __future__ import annotations
@@ -98,18 +104,28 @@ def coefficient_variance(posterior: Posterior | PosteriorDraws, batch: Batch) ->
 
 
 def _drawn(posterior: PosteriorDraws, x: FloatArray | None, groups: Mapping[int, Weighted], rows: int) -> FloatArray:
-    """The law of total variance over draws: see `PosteriorDraws`."""
-    means = np.zeros((rows, posterior.beta.shape[1]))
-    own = np.zeros(rows)
+    """The variance by draws, over ``scale``; the coefficients that a row's levels do not have weigh nothing."""
+    values = np.zeros((rows, posterior.beta.shape[1]))
     if x is not None:
-        means += np.nan_to_num(x) @ posterior.x_back @ posterior.beta
-    for group, (codes, weights) in groups.items():
+        values += np.nan_to_num(x) @ posterior.x_back @ posterior.beta
+    own, correction = np.zeros(rows), np.zeros(rows)
+    inside = np.zeros(rows, np.bool_)
+    chain = [group for group in posterior.chain if group in groups]
+    for group in [*chain, *(group for group in groups if group not in chain)]:
+        codes, weights = groups[group]
         # the weights of a level that is not known are zero, whatever is looked up for it
-        means += np.einsum("nk,nkd->nd", weights, posterior.draws[group][codes])
-        if group == posterior.group:
-            own = np.einsum("na,nab,nb->n", weights, posterior.own[codes], weights)
-    total: FloatArray = own + np.mean(means**2, axis=1)
-    return total
+        for w, draws in zip(weights.T, posterior.draws[group].transpose(1, 0, 2), strict=True):
+            values += w[:, None] * draws[codes]
+        known = np.einsum("na,nab,nb->n", weights, posterior.known[group][codes], weights)
+        if group == posterior.chain[0]:
+            own += known
+        elif group in chain:
+            correction += np.where(inside, 0.0, known)
+        else:
+            correction += known
+        if group in chain:
+            inside |= codes >= 0
+    return np.asarray(own + (np.mean(values**2, axis=1) + correction).clip(0))
 
 
 def prior_variance(groups: Sequence[GroupModel], batch: Batch) -> FloatArray:

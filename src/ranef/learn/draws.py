@@ -1,0 +1,96 @@
+"""Draws from the joint posterior of all coefficients at the end of a stochastic fit, and what is known of them exactly.
+
+Perfect samples (`ranef.learn.probes`) of their own: more than the search needs, and solved to few digits, because an
+error of a hundredth of a draw is nothing beside its spread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.learn.assemble import Problem
+from ranef.learn.probes import Probes, draw_probes
+from ranef.learn.stochastic import Estimate
+from ranef.learn.uncertainty import FixedEffects
+from ranef.solve.elimination import by_block, forward_substitute, raw_to_spherical
+from ranef.solve.iterative import Iterative, solve_iterative
+
+FloatArray = npt.NDArray[np.float64]
+
+# of the solutions
+TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws of all coefficients, each with the part that is known exactly: solver's coordinates, over sigma^2.
+
+    The part of a level is what is left of its coefficients given the fixed effects and every factor that is not
+    eliminated before its own. It is independent of these.
+
+    Attributes
+    ----------
+    values : tuple of float64 arrays (levels, k, draws), one for each block
+    beta : float64 array, shape (p, draws)
+    parts : tuple of float64 arrays (levels, k, draws)
+        The draws of each level's own part.
+    own : tuple of float64 arrays (levels, k, k)
+        Its covariance.
+    """
+
+    values: tuple[FloatArray, ...]
+    beta: FloatArray
+    parts: tuple[FloatArray, ...]
+    own: tuple[FloatArray, ...]
+
+
+def draw_posterior(problem: Problem, at: Estimate, fixed: FixedEffects, count: int, seed: int) -> Draws:
+    """Draw from the posterior at an estimate.
+
+    Parameters
+    ----------
+    count : int
+        At most 64.
+    seed : int
+        That of the fit; the draws are independent of its probes.
+    """
+    criterion, system = problem.criterion, at.system
+    cross = criterion.cross
+    signs, normal = np.random.SeedSequence(seed, spawn_key=(3,)).spawn(2)
+    probes = draw_probes(problem.rows, cross, criterion.engine, count, int(signs.generate_state(1, np.uint64)[0]))
+    # given the fixed effects; draws of these from their own covariance complete them
+    given = solve_iterative(system, probes.data, fixed=False, noise=probes.noise, tolerance=TOLERANCE).x
+    beta = _normal(fixed.vcov / at.sigma2, count, normal)
+    values = tuple(v - m @ beta for v, m in zip(by_block(cross, given), fixed.sensitivity, strict=True))
+    return Draws(values, beta, *_own_parts(system, probes))
+
+
+def _normal(covariance: FloatArray, count: int, seed: np.random.SeedSequence) -> FloatArray:
+    """Normal draws, shape (p, draws); if they are more than ``p``, their second moments are the covariance exactly."""
+    p = len(covariance)
+    draws = np.random.default_rng(seed).standard_normal((p, count))
+    if p < count:
+        draws = np.linalg.solve(np.linalg.cholesky(draws @ draws.T / count), draws)
+    return np.asarray(np.linalg.cholesky(covariance) @ draws)
+
+
+def _own_parts(system: Iterative, probes: Probes) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """``parts`` and ``own`` of `Draws`: right-hand sides of the reduced system times its inverse diagonal blocks."""
+    cross = system.cross
+    halves, rest = forward_substitute(cross, system.stages, probes.data, system.engine, probes.noise)
+    right = raw_to_spherical(cross, system.factors, rest)
+    right[: cross.random] += probes.noise.rest[: cross.random]
+    parts, own = {}, {}
+    for stage, reduced, half in zip(cross.stages, system.stages, halves, strict=True):
+        turned = reduced.transfer.transpose(0, 2, 1)
+        parts[stage.block], own[stage.block] = np.empty_like(half), np.empty_like(turned)
+        parts[stage.block][stage.old], own[stage.block][stage.old] = turned @ half, turned @ reduced.transfer
+    for kept, block in zip(cross.kept, system.blocks, strict=True):
+        half = system.factors[kept.block] @ block
+        parts[kept.block] = half @ right[kept.place].reshape(kept.levels, kept.size, -1)
+        own[kept.block] = half @ system.factors[kept.block].T
+    order = range(len(cross.sizes))
+    return tuple(parts[b] for b in order), tuple(own[b] for b in order)
