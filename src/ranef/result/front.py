@@ -92,7 +92,8 @@ def fit(
     threads : int, optional
         Default: all cores. The result is the same to the last bit for any number.
     progress : bool, optional
-        Report each step on stderr. Default: on a terminal, when the fit takes more than a second.
+        Report each step on stderr, and about how long the search will take. Default: on a terminal, when the fit takes
+        more than a second.
 
     Returns
     -------
@@ -147,7 +148,7 @@ def fit(
             start=None if start is None else relative_covariances(start.model),
             tolerance=tolerance,
             max_iterations=max_iterations,
-            report=steps(progress),
+            report=steps(progress, tolerance),
         )
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
     options |= {"probes": probes, "seed": seed}
