@@ -28,6 +28,7 @@ from ranef.errors import FitError, OptionError
 ROWS_A_PIECE = 1 << 17
 # smaller arrays stay in memory
 SMALLEST_FILE = 1 << 20
+LARGEST_SCRATCH = 1 << 28
 # mapped pages are given back when this share of a budget is in use; the rest is for what a piece of work adds
 SHARE = 0.75
 
@@ -79,6 +80,11 @@ class Storage:
         self._maps[:] = [one for one in self._maps if one() is not None]
         self._maps.append(weakref.ref(pages))
         return np.ndarray(shape, kind, buffer=pages)
+
+    def scratch(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
+        """As `empty`, for an array that is soon done with and written in no order: on disk only if it is very large."""
+        size = math.prod((shape,) if isinstance(shape, int) else shape) * np.dtype(dtype).itemsize
+        return np.empty(shape, dtype) if size <= LARGEST_SCRATCH else self.empty(shape, dtype)
 
     def trim(self) -> None:
         """Give mapped pages back if the process holds more than it should; any thread may call this at any time.

@@ -58,7 +58,7 @@ def prepare(design: Design, method: Method, engine: Engine) -> Problem:
     """
     rows, layout, scaling = scale(design, engine)
     cross = cross_products(rows, engine)
-    block = saturated(cross)
+    block = saturated(cross, engine)
     if block is not None:
         spec = design.spec.groups[block]
         raise FitError(
@@ -231,7 +231,7 @@ def is_exact_cheap(cross: CrossProducts) -> bool:
 
 def starting_theta(problem: Problem, start: Mapping[str, FloatArray] | None) -> FloatArray:
     """``theta`` of given relative covariances (raw coordinates), by moments where none is given."""
-    theta = moment_start(problem.criterion.cross, problem.layout)
+    theta = moment_start(problem.criterion.cross, problem.layout, problem.criterion.engine)
     if not start:
         return theta
     covariances = [f @ f.T for f in problem.layout.factors(theta)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ranef.solve.cross_products import CrossProducts, FactorProducts
+from ranef.engine.threads import Engine
+from ranef.solve.cross_products import CrossProducts, FactorProducts, last_products
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -13,14 +14,14 @@ FloatArray = npt.NDArray[np.float64]
 EXACT = 1e-10
 
 
-def saturated(cross: CrossProducts) -> int | None:
+def saturated(cross: CrossProducts, engine: Engine) -> int | None:
     """The first block whose levels, with the fixed effects, leave nothing of the response; None if there is none.
 
     Each factor's coefficients are taken as free parameters: what its levels leave of fixed effects and response is a
     sum over levels, from the cross products.
     """
     for factor in sorted(cross.factors, key=lambda f: f.block):
-        within = cross.dense - _explained(factor, len(cross.dense))
+        within = cross.dense - _explained(factor, len(cross.dense), engine)
         x, xy, yy = within[:-1, :-1], within[:-1, -1], float(within[-1, -1])
         # fixed effects that are constant within the levels have nothing left to explain with
         values, vectors = np.linalg.eigh(x) if len(x) else (np.zeros(0), np.zeros((0, 0)))
@@ -31,13 +32,10 @@ def saturated(cross: CrossProducts) -> int | None:
     return None
 
 
-def _explained(factor: FactorProducts, dense: int) -> FloatArray:
-    """``sum_g R_g' H_g^+ R_g`` over the dense columns, which are the last of each level's columns."""
-    k = factor.size
-    wide = np.diff(factor.offsets)[:, None, None]
-    first = k * factor.offsets[:-1, None, None]
-    rows = factor.values[first + np.arange(k)[:, None] * wide + wide - dense + np.arange(dense)]
-    if k == 1:
+def _explained(factor: FactorProducts, dense: int, engine: Engine) -> FloatArray:
+    """``sum_g R_g' H_g^+ R_g`` over the dense columns."""
+    rows = last_products(factor, dense, engine)
+    if factor.size == 1:
         half = rows[:, 0] / np.sqrt(np.maximum(factor.gram[:, 0], 1e-300))
         return np.asarray(half.T @ half)
     solved = np.linalg.pinv(factor.gram, hermitian=True, rcond=1e-12) @ rows

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ranef.engine.threads import Engine
 from ranef.prior import Layout
-from ranef.solve.cross_products import CrossProducts
+from ranef.solve.cross_products import CrossProducts, last_products
 from ranef.solve.elimination import Coefficients, by_block
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def moment_start(cross: CrossProducts, layout: Layout) -> FloatArray:
+def moment_start(cross: CrossProducts, layout: Layout, engine: Engine) -> FloatArray:
     """``theta`` from each coefficient's sum of squared level sums, as if it were the only random effect.
 
     With ``s_g = z_g'y`` and ``h_g = z_g'z_g`` the sum of ``s_g^2 / h_g`` has expectation
@@ -24,11 +25,8 @@ def moment_start(cross: CrossProducts, layout: Layout) -> FloatArray:
     mean_square = total / max(cross.rows, 1)
     variances: list[FloatArray] = [np.empty(0)] * len(cross.sizes)
     for factor in cross.factors:
-        k = factor.size
-        wide = np.diff(factor.offsets)[:, None]
-        # the response is the last column of each of the level's k rows
-        ends = k * factor.offsets[:-1, None] + (np.arange(k) + 1) * wide - 1
-        variances[factor.block] = _moments(factor.values[ends], np.einsum("gaa->ga", factor.gram), mean_square)
+        sums = last_products(factor, 1, engine)[:, :, 0]
+        variances[factor.block] = _moments(sums, np.einsum("gaa->ga", factor.gram), mean_square)
     explained = min(0.8, sum(float(v.sum()) for v in variances) / mean_square if mean_square > 0 else 0.0)
     sigma2 = mean_square * (1 - explained)
     if sigma2 <= 0:

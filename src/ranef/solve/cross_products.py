@@ -26,6 +26,7 @@ IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.int32]
 
 MOST_LANES = 8
+COLUMNS_A_PIECE = 1 << 21
 ROWS_A_CHUNK = 65_536
 
 
@@ -81,10 +82,20 @@ class FactorProducts:
         return int(self.gram.shape[0])
 
     @property
-    def lanes(self) -> list[Range]:
-        """Runs of partitions that share one buffer where a pass adds into the rest's columns."""
-        cuts = np.array_split(np.arange(len(self.partitions)), min(MOST_LANES, len(self.partitions)))
-        return [(self.partitions[cut[0]][0], self.partitions[cut[-1]][1]) for cut in cuts]
+    def lanes(self) -> list[list[Range]]:
+        """Ranges of levels that share one buffer where a pass adds into the rest's columns."""
+        return [
+            [
+                (self.partitions[cut[0]][0], self.partitions[cut[-1]][1])
+                for cut in np.array_split(lane, self._pieces(lane))
+            ]
+            for lane in np.array_split(np.arange(len(self.partitions)), min(MOST_LANES, len(self.partitions)))
+        ]
+
+    def _pieces(self, lane: IntArray) -> int:
+        """How many pieces of work a lane is, so that one takes little memory of the disk's."""
+        first, last = self.partitions[lane[0]][0], self.partitions[lane[-1]][1]
+        return int(np.clip((self.offsets[last] - self.offsets[first]) // COLUMNS_A_PIECE, 1, len(lane)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -223,6 +234,20 @@ def dense_rest(cross: CrossProducts, engine: Engine) -> FloatArray:
             kept.partitions, kernel.densify, kept.start, kept.gram, kept.offsets, kept.columns, kept.values, out
         )
     out[cross.random :, cross.random :] = cross.dense
+    return out
+
+
+def last_products(factor: FactorProducts, count: int, engine: Engine) -> FloatArray:
+    """Each level's products with the last dense columns, shape (levels, k, count); the very last is the response."""
+    k, offsets = factor.size, factor.offsets
+    out = np.empty((factor.levels, k, count))
+
+    def copy(first: int, last: int) -> None:
+        wide = np.diff(offsets[first : last + 1])[:, None, None]
+        ends = k * offsets[first:last, None, None] + np.arange(1, k + 1)[:, None] * wide
+        out[first:last] = factor.values[ends + np.arange(-count, 0)]
+
+    engine.each(factor.partitions, copy)
     return out
 
 

@@ -74,14 +74,14 @@ def eliminate_stages(
         ``Lambda`` of each block, lower triangular.
     """
     reduced: list[ReducedStage] = []
-    later = [_copies(stage, s > 0) for s, stage in enumerate(cross.stages)]
+    later = [_copies(stage, s > 0, engine) for s, stage in enumerate(cross.stages)]
     logdet = 0.0
     for s, stage in enumerate(cross.stages):
         gram, values, up = later[s]
         factor = np.ascontiguousarray(factors[stage.block])
         transfer, root = np.empty_like(gram), np.empty_like(gram)
         level_logdet = np.empty(stage.levels)
-        half = np.empty_like(values)
+        half = engine.storage.empty(values.shape)
         half_up = np.empty_like(up)
         engine.each(
             stage.partitions,
@@ -126,10 +126,13 @@ def eliminate_stages(
     return tuple(reduced), logdet
 
 
-def _copies(stage: Stage, changed: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _copies(stage: Stage, changed: bool, engine: Engine) -> tuple[FloatArray, FloatArray, FloatArray]:
     if not changed:
         return stage.gram, stage.values, stage.up
-    return stage.gram.copy(), stage.values.copy(), stage.up.copy()
+    values = engine.storage.empty(stage.values.shape)
+    for piece in engine.storage.pieces(len(values)):
+        values[piece] = stage.values[piece]
+    return stage.gram.copy(), values, stage.up.copy()
 
 
 def forward_substitute(
@@ -217,12 +220,21 @@ def raw_to_spherical(cross: CrossProducts, factors: Sequence[FloatArray], rest: 
 
 
 def add_lanes(
-    kernel: Callable[..., None], lanes: Sequence[Range], shared: Sequence[object], out: FloatArray, engine: Engine
+    kernel: Callable[..., None],
+    lanes: Sequence[Sequence[Range]],
+    shared: Sequence[object],
+    out: FloatArray,
+    engine: Engine,
 ) -> None:
     """Run a kernel that adds into ``out``, one buffer a lane, and add the buffers in their order."""
     buffers = [np.zeros_like(out) for _ in lanes]
-    engine.map(kernel, [(i, j, *shared, buffer) for (i, j), buffer in zip(lanes, buffers, strict=True)])
 
+    def run(lane: Sequence[Range], buffer: FloatArray) -> None:
+        for first, last in lane:
+            kernel(first, last, *shared, buffer)
+            engine.storage.trim()
+
+    engine.map(run, list(zip(lanes, buffers, strict=True)))
     flat = out.reshape(-1)
 
     def add(first: int, last: int) -> None:

@@ -134,7 +134,7 @@ def factor_products(
     codes = [block.codes for block in blocks]
     for share in shares(chain[0].codes, chain[0].pointers, chain[0].partitions, codes, bring, engine):
         first, last = last, last + len(share.partitions)
-        places = [engine.storage.empty(share.codes.shape, np.int32) for _ in chain]
+        places = [engine.storage.scratch(share.codes.shape, np.int32) for _ in chain]
         tasks = [(work, out, share, places, p) for p in range(first, last)]
         engine.map(_count, tasks)
         for one, found in zip(chain, out, strict=True):

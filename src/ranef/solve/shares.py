@@ -20,8 +20,8 @@ from ranef.solve.rows import CodeArray, FloatArray
 
 IntArray = npt.NDArray[np.int64]
 
-MOST_SHARES = 4
-ROWS_A_SHARE = 1 << 20
+BYTES_A_SHARE = 1 << 27
+MOST_SHARES = 16
 ROWS_A_CHUNK = 65_536
 MOST_TASKS = 512
 
@@ -71,7 +71,7 @@ def shares(
         What to bring along, side by side.
     engine : Engine
     """
-    storage, rows = engine.storage, len(own)
+    rows = len(own)
     partition = np.repeat(np.arange(len(partitions), dtype=np.int32), [last - first for first, last in partitions])
     size = max(ROWS_A_CHUNK, -(-rows // MOST_TASKS))
     tasks = [(start, min(start + size, rows)) for start in range(0, rows, size)]
@@ -83,16 +83,18 @@ def shares(
 
     engine.map(count, [(task,) for task in range(len(tasks))])
     place = np.cumsum(counts, axis=0) - counts + pointers[[first for first, _ in partitions]]
-    groups = np.array_split(np.arange(len(partitions)), min(len(partitions), 1 + rows // ROWS_A_SHARE, MOST_SHARES))
+    wide, far = sum(_width(one) for one in codes), sum(_width(one) for one in reals)
+    parts = 1 + rows * (4 + 4 * wide + 8 * far) // BYTES_A_SHARE
+    groups = np.array_split(np.arange(len(partitions)), min(len(partitions), parts, MOST_SHARES))
     for first, last in ((int(group[0]), int(group[-1]) + 1) for group in groups):
         lowest, highest = partitions[first][0], partitions[last - 1][1]
         origin, end = int(pointers[lowest]), int(pointers[highest])
         share = Share(
             partitions=partitions[first:last],
             origin=origin,
-            own=storage.empty(end - origin, np.int32),
-            codes=storage.empty((end - origin, sum(_width(one) for one in codes)), np.int32),
-            reals=storage.empty((end - origin, sum(_width(one) for one in reals))),
+            own=engine.storage.scratch(end - origin, np.int32),
+            codes=engine.storage.scratch((end - origin, wide), np.int32),
+            reals=engine.storage.scratch((end - origin, far)),
         )
         place[:, first:last] -= origin
 
