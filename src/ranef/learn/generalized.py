@@ -191,7 +191,7 @@ def _model(
     at, family, layout = found.at, prepared.family, prepared.layout
     problem = _problem(prepared, at)
     laplace = Laplace(prepared.of, layout, method == "joint", Exact(), at.mode.u)
-    theta, _, phi = laplace.split(at.theta)
+    phi = laplace.split(at.theta)[2]
     fixed = fixed_effects(problem.criterion, at)
     covariance, unknown = _covariance(laplace, at)
     m, p = layout.parameters, laplace.fixed
