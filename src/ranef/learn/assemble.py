@@ -173,7 +173,12 @@ def assemble(
             )
         )
     # of half the deviance, times the standard error: how many standard errors the parameter is off
-    gradient = float(np.max(np.abs(at.gradient) * np.sqrt(np.diag(parameters.covariance)[:-1]) / 2, initial=0.0))
+    gradient = float(
+        np.max(
+            np.abs(at.gradient[: problem.layout.parameters]) * np.sqrt(np.diag(parameters.covariance)[:-1]) / 2,
+            initial=0.0,
+        )
+    )
     info = FitInfo(
         family="gaussian" if described is None else described.family,
         link="identity" if described is None else described.link,
