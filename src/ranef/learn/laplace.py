@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -152,8 +153,7 @@ class LaplacePoint:
 
     @property
     def system(self) -> System:
-        assert isinstance(self.mode.system, System)
-        return self.mode.system
+        return cast(System, self.mode.system)
 
     def solve(self, right: Coefficients, fixed: bool = True) -> Coefficients:
         """``Q r`` in raw coordinates; see `ranef.solve.system.solve`."""
@@ -182,8 +182,8 @@ def evaluate_laplace(problem: Laplace, parameters: FloatArray, start: Coefficien
     """
     mode, factors, phi = mode_at(problem, parameters, start)
     of, cross, layout = problem.of, mode.cross, problem.layout
-    system = mode.system
-    assert isinstance(system, System)
+    # what `Exact` prepares
+    system = cast(System, mode.system)
     inverse = invert(system, fixed=False, stages=True)
     m = layout.parameters
     scores = tuple(s[:, :, 0] for s in by_block(cross, mode.sums))
