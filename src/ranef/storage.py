@@ -104,7 +104,8 @@ class Storage:
                 pages = one()
                 if pages is not None:
                     pages.madvise(mmap.MADV_DONTNEED)
-        if self.budget < math.inf and held is not None and (resident_memory() or 0) > self.budget:
+        held = resident_memory()
+        if held is not None and held > self.budget:
             raise FitError(
                 f"memory={_readable(self.budget)!r} is not enough: {_readable(held)} are in use without the rows, "
                 "which are on disk; what is left grows with the levels of the grouping factors and with the probes. "

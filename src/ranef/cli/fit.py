@@ -47,6 +47,9 @@ def fit(
         int | None, typer.Option(help="Evaluations of the criterion; default 200.", show_default=False)
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.", show_default=False)] = None,
+    memory: Annotated[
+        str, typer.Option(help="memory, disk (rows in temporary files), a size to keep within, such as 2GB, or auto.")
+    ] = "auto",
     start: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Start from the covariances of this saved model.")
     ] = None,
@@ -80,6 +83,7 @@ def fit(
         tolerance=tolerance,
         max_iterations=max_iterations,
         threads=threads,
+        memory=memory,
         start=None if start is None else load(start),
         progress=False if quiet else None,
     )

@@ -23,6 +23,7 @@ from ranef.result.habits import FIT, with_habits
 from ranef.result.options import check_whole, choice
 from ranef.result.progress import steps
 from ranef.result.warn import warn_about_fit
+from ranef.storage import storage
 from ranef.table import open_source
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,6 +52,7 @@ def fit(
     tolerance: float | None = None,
     max_iterations: int | None = None,
     threads: int | None = None,
+    memory: str | int = "auto",
     progress: bool | None = None,
 ) -> Fit:
     """Fit a linear mixed-effects model.
@@ -91,6 +93,12 @@ def fit(
         Evaluations of the criterion; default 200.
     threads : int, optional
         Default: all cores. The result is the same to the last bit for any number.
+    memory : {"auto", "memory", "disk"}, str or int
+        Where the rows and their cross products live; the result is the same to the last bit. ``"disk"`` keeps them in
+        temporary files, in the folder that the environment variable ``TMPDIR`` names, and as little as possible in
+        memory; a size such as ``"2GB"`` does so too and uses up to this much memory for the whole process; ``"auto"``
+        keeps in files what would take more than half of the memory that the machine or the container has to spare.
+        Vectors over the levels stay in memory.
     progress : bool, optional
         Report each step on stderr, and about how long the search will take. Default: on a terminal, when the fit takes
         more than a second.
@@ -136,8 +144,9 @@ def fit(
         raise OptionError(f"start={type(start).__name__}: give an earlier Fit")
     parsed = parse(formula)
     source = open_source(data)
-    with engine(threads) as pool:
-        design = build_design(parsed, source, weights=weights, offset=offset, missing=missing)
+    place = storage(memory)
+    with engine(threads, place) as pool:
+        design = build_design(parsed, source, weights=weights, offset=offset, missing=missing, storage=place)
         model = fit_gaussian(
             design,
             chosen,
@@ -153,7 +162,7 @@ def fit(
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
     options |= {"probes": probes, "seed": seed}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
-    options |= {"threads": threads, "progress": progress}
+    options |= {"threads": threads, "memory": memory, "progress": progress}
     # reading included
     info = msgspec.structs.replace(model.info, seconds=time.perf_counter() - begun)
     warn_about_fit(model)
