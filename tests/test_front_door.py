@@ -128,7 +128,8 @@ def test_no_model_needs_a_kernel_compiled_twice(data):
         fit.predict(data, interval="prediction")
     twice = {name for name, count in signatures().items() if count > 1}
     # it moves codes and numbers alike
-    assert twice <= {"ranef.kernel.sort.put"} and signatures()["ranef.kernel.sort.put"] <= 2
+    assert twice <= {"ranef.kernel.sort.put"}
+    assert signatures()["ranef.kernel.sort.put"] <= 2
 
 
 # Data
