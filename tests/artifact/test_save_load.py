@@ -250,3 +250,45 @@ def test_a_full_disk_leaves_the_old_model(sleep, tmp_path, monkeypatch, call):
             save(sleep, tmp_path / "model")
     assert_same(sleep, load(tmp_path / "model"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("call", "fewest"), [("mkdir", 2), ("fsync", 4), ("rename", 1)])
+@pytest.mark.parametrize("there", [False, True])
+def test_an_interrupt_anywhere_leaves_a_whole_model_or_none(sleep, tmp_path, monkeypatch, call, fewest, there, after):
+    """Ctrl-C before or after each call of the system in turn, until a save comes through."""
+    other = replace(sleep, beta=sleep.beta + 1)
+    usual = getattr(os, call)
+    for place in range(100):
+        folder = tmp_path / str(place)
+        target = folder / "above" / "model"
+        folder.mkdir()
+        if there:
+            save(other, target)
+        calls = iter(range(100))
+
+        def interrupted(*args, place=place, calls=calls, **options):
+            last = next(calls) == place
+            try:
+                if after or not last:
+                    usual(*args, **options)
+            finally:
+                if last:
+                    raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, interrupted)
+            try:
+                save(sleep, target)
+                through = True
+            except KeyboardInterrupt:
+                through = False
+        if through or there or target.exists():
+            assert [path.name for path in folder.glob("*/*")] == ["model"]
+            found = load(target)
+            assert_same(sleep if through or not there or np.array_equal(found.beta, sleep.beta) else other, found)
+        else:
+            assert list(folder.iterdir()) == []
+        if through:
+            break
+    assert place >= fewest

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,7 @@ def save(model: Model, path: str | os.PathLike[str], *, posterior: bool = True) 
     target = Path(os.path.realpath(path))
     check_target(target)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    absent = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside.mkdir()
@@ -71,6 +73,10 @@ def save(model: Model, path: str | os.PathLike[str], *, posterior: bool = True) 
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        # where there is no model in the end, of an interrupt say, there are no folders for it either
+        for folder in absent:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
@@ -192,17 +198,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _replace(target: Path, new: Path) -> None:
-    """Rename ``new`` to ``target``; a model that is there steps aside first, and returns if that fails."""
-    if not target.exists():
+    """Rename ``new`` to ``target``; a model that is there steps aside first, and returns if that is not to be."""
+    old = new.with_suffix(".old")
+    try:
+        if target.exists():
+            target.rename(old)
         new.rename(target)
         _sync_folder(target.parent)
-        return
-    old = new.with_suffix(".old")
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    _sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        # Ctrl-C may have come anywhere above
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)

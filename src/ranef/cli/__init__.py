@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -14,6 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, also where a fit did not converge; 1 bad data or a failed fit; 2 a bad formula, column,
         option or file; 130 interrupted.
     """
-    from ranef.cli.guard import run
-
+    try:
+        from ranef.cli.guard import run
+    except KeyboardInterrupt:
+        # what the command line itself imports takes some tenths of a second
+        sys.stderr.write("interrupted\n")
+        return 130
     return run(arguments)

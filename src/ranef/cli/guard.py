@@ -32,6 +32,9 @@ def run(arguments: Sequence[str] | None) -> int:
 
         result = app(args=None if arguments is None else list(arguments), prog_name="ranef", standalone_mode=False)
         sys.stdout.flush()
+        # typer says nothing if it is interrupted before a command begins
+        if result == INTERRUPTED:
+            return _say("interrupted", INTERRUPTED)
         return result if isinstance(result, int) else 0
     except (typer.Abort, KeyboardInterrupt):
         return _say("interrupted", INTERRUPTED)
@@ -52,7 +55,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
                 command(*args, **kwargs)
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            code = _say("interrupted", INTERRUPTED)
+            raise typer.Abort from None
         except BrokenPipeError:
             code = _close_stdout()
         except (FormulaError, ModelFileError) as error:
