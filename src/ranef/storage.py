@@ -57,6 +57,10 @@ class Storage:
     _arrays: list[weakref.ref[npt.NDArray[Any]]] = field(default_factory=list)
     _maps: list[weakref.ref[mmap.mmap]] = field(default_factory=list)
 
+    def __reduce__(self) -> tuple[type[Storage], tuple[()]]:
+        # arrays are copied and pickled into memory
+        return Storage, ()
+
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
         """An array with arbitrary content, in C order.
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ranef.result.residuals import residuals
+from ranef.result.residuals import scaled_residual_quantiles
 from ranef.result.summary import summary_text
 from ranef.result.text import align, format_numbers, format_p
 from tests.result.fits import CAKE, DYESTUFF, PASTES, SLEEP, fit_rows, fitted, three_slopes
@@ -47,7 +47,7 @@ def test_columns_are_aligned():
 
 def test_sleepstudy():
     design, model = fitted("sleepstudy", SLEEP)
-    text = summary_text(model, SLEEP, "satterthwaite", True, residuals(model, design, kind="scaled"))
+    text = summary_text(model, SLEEP, "satterthwaite", True, scaled_residual_quantiles(model, design))
     *lines, last = text.splitlines()
     expected = (Path(__file__).parent / "sleepstudy.txt").read_text(encoding="utf-8").splitlines()
     assert lines == expected
@@ -148,6 +148,6 @@ def test_no_fixed_effects():
 def test_width():
     design, model = fitted("cake", CAKE)
     formula = CAKE + " + (1 | replicate)" * 9
-    text = summary_text(model, formula, correlation=True, residuals=residuals(model, design, kind="scaled"))
+    text = summary_text(model, formula, correlation=True, quantiles=scaled_residual_quantiles(model, design))
     assert max(map(len, text.splitlines())) <= 100
     assert text.isascii()

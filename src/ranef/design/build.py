@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -103,6 +103,8 @@ class Design:
     dropped : Dropped
     empty_categories : tuple of str
         Levels of the response's column that no row of the fit has; they are no categories of the model.
+    storage : Storage
+        Where the columns live.
     """
 
     spec: DesignSpec
@@ -115,6 +117,14 @@ class Design:
     kept: npt.NDArray[np.bool_] | None
     dropped: Dropped
     empty_categories: tuple[str, ...]
+    storage: Storage = MEMORY
+
+    def piece(self, rows: slice) -> Design:
+        """Some of the rows; nothing is copied."""
+        groups = [replace(one, codes=one.codes[rows], covariates=one.covariates[rows]) for one in self.groups]
+        offset = None if self.offset is None else self.offset[rows]
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, y=self.y[rows], x=self.x[rows], groups=tuple(groups), offset=offset, weights=weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +242,7 @@ def build_design(
         kept=rows.kept,
         dropped=rows.dropped,
         empty_categories=learned.empty,
+        storage=storage,
     )
 
 

@@ -232,14 +232,23 @@ def _singular(at: Point) -> bool:
 def _fixed_variance(design: Design, scaling: Scaling, beta: FloatArray) -> float:
     if design.spec.fixed.names == (INTERCEPT,):
         return 0.0
-    return float(np.var(design.x[:, scaling.columns] @ beta))
+    n, centre, first, second = len(design.y), None, 0.0, 0.0
+    for rows in design.storage.pieces(n):
+        values = design.x[rows][:, scaling.columns] @ beta
+        centre = values.mean() if centre is None else centre
+        first += float(np.sum(values - centre))
+        second += float(np.sum((values - centre) ** 2))
+    return max(0.0, second / n - (first / n) ** 2)
 
 
 def _random_variance(design: Design, covariances: Mapping[str, FloatArray]) -> float:
     total = 0.0
     for spec, group in zip(design.spec.groups, design.groups, strict=True):
-        z = group.covariates
-        second = np.ones((1, 1)) if spec.intercept_only else z.T @ z / len(design.y)
+        second = np.ones((1, 1))
+        if not spec.intercept_only:
+            second = np.zeros_like(covariances[spec.name])
+            for rows in design.storage.pieces(len(design.y)):
+                second += group.covariates[rows].T @ group.covariates[rows] / len(design.y)
         total += float(np.sum(second * covariances[spec.name]))
     return total
 

@@ -21,7 +21,7 @@ from ranef.formula import parse, update_formula
 from ranef.result import tables
 from ranef.result.criteria import aic, bic, loglik
 from ranef.result.habits import PREDICT, with_habits
-from ranef.result.residuals import check_rows, fitted_values, residuals
+from ranef.result.residuals import check_rows, fitted_values, residuals, scaled_residual_quantiles
 from ranef.result.simulate import simulate
 from ranef.result.summary import summary_text
 from ranef.result.text import Text
@@ -376,7 +376,7 @@ class Fit:
         correlation : bool
             Add the correlations of the fixed effects.
         """
-        scaled = None if self._design is None else self.residuals("scaled")
+        scaled = None if self._design is None else scaled_residual_quantiles(self.model, self._design)
         return Text(summary_text(self.model, self._formula, ddf, correlation, scaled))
 
     def __str__(self) -> str:

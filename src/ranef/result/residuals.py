@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.errors import DataError, OptionError, counted
+from ranef.result.quantiles import quantiles
 
 FloatArray = npt.NDArray[np.float64]
 ResidualKind = Literal["response", "pearson", "scaled"]
@@ -32,10 +33,24 @@ def random_values(model: Model, design: Design) -> FloatArray:
 
 def fitted_values(model: Model, design: Design) -> FloatArray:
     """Offset, fixed part and conditional modes of every row, shape (rows,); the same bits as their prediction."""
-    values = fixed_values(model, design)
-    for effect in _effects(model, design):
-        values += effect
+    values = np.empty(len(design.y))
+    for rows in design.storage.pieces(len(values)):
+        part = design.piece(rows)
+        values[rows] = fixed_values(model, part)
+        for effect in _effects(model, part):
+            values[rows] += effect
     return values
+
+
+def scaled_residual_quantiles(model: Model, design: Design) -> FloatArray:
+    """Smallest, quartiles and largest of the scaled residuals, shape (5,)."""
+
+    def pieces() -> Iterator[FloatArray]:
+        for rows in design.storage.pieces(len(design.y)):
+            part = design.piece(rows)
+            yield residuals(model, part, fitted_values(model, part), "scaled")
+
+    return quantiles(pieces, (0, 0.25, 0.5, 0.75, 1))
 
 
 def _effects(model: Model, design: Design) -> Iterator[FloatArray]:

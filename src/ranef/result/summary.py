@@ -25,7 +25,7 @@ def summary_text(
     formula: str | None = None,
     ddf: Ddf = "satterthwaite",
     correlation: bool = False,
-    residuals: FloatArray | None = None,
+    quantiles: FloatArray | None = None,
 ) -> str:
     """The fit in the shape of lme4's summary, with explained variance and how the search went.
 
@@ -38,8 +38,8 @@ def summary_text(
         Degrees of freedom of the fixed effects' t tests; None for tests by the normal distribution.
     correlation : bool
         Add the correlations of the fixed effects.
-    residuals : float64 array, shape (rows,), optional
-        Scaled residuals, for their quantiles.
+    quantiles : float64 array, shape (5,), optional
+        Smallest, quartiles and largest of the scaled residuals.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def summary_text(
     parts = [
         _heading(model, model.spec.formula if formula is None else formula, ddf),
         _criteria(model),
-        [] if residuals is None else _residual_quantiles(residuals),
+        [] if quantiles is None else _residual_quantiles(quantiles),
         [*_random_effects(model), *_counts(model)],
         _fixed_effects(model, ddf),
         _correlations(model) if correlation and len(model.beta) > 1 else [],
@@ -91,9 +91,8 @@ def _criteria(model: Model) -> list[str]:
     return align(["AIC", "BIC", "logLik", "deviance", "df.resid"], cells, left=0) + noise
 
 
-def _residual_quantiles(residuals: FloatArray) -> list[str]:
-    quantiles = [round(float(np.quantile(residuals, share)), 4) for share in (0, 0.25, 0.5, 0.75, 1)]
-    values = format_numbers(quantiles, 5)
+def _residual_quantiles(quantiles: FloatArray) -> list[str]:
+    values = format_numbers([round(float(value), 4) for value in quantiles], 5)
     return ["Scaled residuals:", *align(["Min", "1Q", "Median", "3Q", "Max"], [[v] for v in values], left=0)]
 
 
