@@ -123,10 +123,12 @@ def test_a_second_fit_compiles_nothing(fit):
 
 
 def test_no_model_needs_a_kernel_compiled_twice(data):
+    before = signatures()
     for formula in ("y ~ x", "y ~ x + (1 | user/item)", "y ~ (x || user)", "y ~ f + (0 + f | item) + (1 | user)"):
         fit = ranef.fit(formula, data, weights="w")
         fit.predict(data, interval="prediction")
-    twice = {name for name, count in signatures().items() if count > 1}
+    # tests of the kernels themselves may have run before, on arrays of other layouts
+    twice = {name for name, count in signatures().items() if count > max(1, before[name])}
     # it moves codes and numbers alike
     assert twice <= {"ranef.kernel.sort.put"}
     assert signatures()["ranef.kernel.sort.put"] <= 2
