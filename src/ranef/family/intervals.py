@@ -167,6 +167,10 @@ class CloglogIntervals(Intervals):
         )
 
 
+# log-probabilities of the ends that are nearer than this lose too many digits in their difference
+SMALL_GAP = 0.25
+
+
 class _Normal(NamedTuple):
     """A standard normal number between ``a`` and ``b``."""
 
@@ -185,9 +189,8 @@ class ProbitIntervals(Intervals):
     ``gap = log F(b) - log F(a)``; where the gap is small the moments are integrals by Gauss's rule.
     """
 
-    # stands for infinity: its cube is finite and it has no probability beyond it
+    # stands for infinity, so that nothing times the distance to it is nothing
     FAR = 1e50
-    SMALL_GAP = 0.25
 
     def loglik(self, codes: CodeArray, eta: FloatArray, cuts: Cuts) -> FloatArray:
         return self._moments(codes, eta, cuts).value
@@ -223,27 +226,40 @@ class ProbitIntervals(Intervals):
         a, b = self._bounds(codes, eta, cuts)
         reflected = a + b > 0.0
         a, b = np.where(reflected, -b, a), np.where(reflected, -a, b)
-        value, r_b, lack, skew = LINKS["probit"].log_cdf_derivatives(b)
-        value_a, r_a, lack_a, skew_a = LINKS["probit"].log_cdf_derivatives(a)
-        gap = value - value_a
-        narrow = np.flatnonzero(gap < self.SMALL_GAP)
-        # derivatives of the gap by x, where both ends move as x does
-        first, second, third = r_b - r_a, lack_a - lack, skew - skew_a
-        k = 1.0 / np.expm1(np.clip(gap, 0.5 * self.SMALL_GAP, 700.0))
-        kk = k * (1.0 + k)
-        value += np.log1p(-np.exp(-np.maximum(gap, 0.5 * self.SMALL_GAP)))
-        mean = -(r_b + k * first)
-        lack += kk * first**2 - k * second
-        skew += k * third - kk * first * (3.0 * second - (1.0 + 2.0 * k) * first**2)
-        np.negative(skew, out=skew)
-        at_a, at_b = r_a * k, r_b * (1.0 + k)
-        if len(narrow):
-            found = _narrow(0.5 * (a + b)[narrow], 0.5 * cuts.width[codes[narrow]])
-            for array, part in zip((value, mean, lack, skew, at_a, at_b), found, strict=True):
-                array[narrow] = part
-        np.negative(mean, out=mean, where=reflected)
-        np.negative(skew, out=skew, where=reflected)
-        return _Normal(value, mean, lack, skew, np.where(reflected, at_b, at_a), np.where(reflected, at_a, at_b))
+        value, ratio, lack, skew = LINKS["probit"].log_cdf_derivatives(b)
+        normal = _Normal(value, -ratio, lack, np.negative(skew, out=skew), np.zeros_like(a), ratio)
+        inner = np.flatnonzero(a > -0.5 * self.FAR)
+        if len(inner):
+            gap = _cut_off(normal, inner, a[inner])
+            narrow = inner[gap < SMALL_GAP]
+            if len(narrow):
+                found = _narrow(0.5 * (a[narrow] + b[narrow]), 0.5 * cuts.width[codes[narrow]])
+                for array, part in zip(normal, found, strict=True):
+                    array[narrow] = part
+        np.negative(normal.mean, out=normal.mean, where=reflected)
+        np.negative(normal.skew, out=normal.skew, where=reflected)
+        return normal._replace(
+            at_a=np.where(reflected, normal.at_b, normal.at_a), at_b=np.where(reflected, normal.at_a, normal.at_b)
+        )
+
+
+def _cut_off(normal: _Normal, rows: CodeArray, a: FloatArray) -> FloatArray:
+    """Turn moments below ``b`` into those between ``a`` and ``b``, for some rows in place; returns the gap."""
+    value_a, ratio_a, lack_a, skew_a = LINKS["probit"].log_cdf_derivatives(a)
+    value, mean, lack, skew, ratio = (array[rows] for array in (*normal[:4], normal.at_b))
+    gap = value - value_a
+    # derivatives of the gap by x, where both ends move as x does
+    first, second, third = ratio - ratio_a, lack_a - lack, -skew - skew_a
+    wide = np.clip(gap, 0.5 * SMALL_GAP, 700.0)
+    odds = 1.0 / np.expm1(wide)
+    slope = odds * (1.0 + odds)
+    normal.value[rows] = value + np.log1p(-np.exp(-wide))
+    normal.mean[rows] = mean - odds * first
+    normal.lack[rows] = lack + slope * first**2 - odds * second
+    normal.skew[rows] = skew - odds * third + slope * first * (3.0 * second - (1.0 + 2.0 * odds) * first**2)
+    normal.at_a[rows] = ratio_a * odds
+    normal.at_b[rows] = ratio * (1.0 + odds)
+    return gap
 
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)

@@ -98,14 +98,14 @@ class Ordinal(Family):
         codes, j = _codes(y), self.jacobian
         ends = INTERVALS[self.link].ends(codes, eta, self._cuts(phi))
         times(weights, *ends)
-        rows = np.arange(len(y))
+        # derivatives of each row's two ends by alpha; those at infinity stay where they are
+        nothing = np.zeros((1, j.shape[1]))
+        a, b = np.concatenate([nothing, j])[codes], np.concatenate([j, nothing])[codes]
 
         def by_alpha(by_a: FloatArray, by_b: FloatArray) -> FloatArray:
-            # category k lies between thresholds k - 1 and k; the two that do not exist take a column each, cut off here
-            by_tau = np.zeros((len(y), len(j) + 2))
-            by_tau[rows, codes] = by_a
-            by_tau[rows, codes + 1] = by_b
-            return by_tau[:, 1:-1] @ j
+            out = by_a[:, None] * a
+            out += by_b[:, None] * b
+            return out
 
         return (
             by_alpha(ends.l_a, ends.l_b),
