@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from ranef.errors import RanefWarning as RanefWarning
     from ranef.errors import SingularFitWarning as SingularFitWarning
     from ranef.errors import UnknownLevelWarning as UnknownLevelWarning
+    from ranef.family import bernoulli as bernoulli
+    from ranef.family import binomial as binomial
+    from ranef.family import gamma as gamma
+    from ranef.family import gaussian as gaussian
+    from ranef.family import negative_binomial as negative_binomial
+    from ranef.family import ordinal as ordinal
+    from ranef.family import poisson as poisson
     from ranef.result.anova import anova as anova
     from ranef.result.fit import Fit as Fit
     from ranef.result.fit import load as load
@@ -40,6 +47,9 @@ _HOME = {
     "Fit": "ranef.result.fit",
     "load": "ranef.result.fit",
     "anova": "ranef.result.anova",
+    **dict.fromkeys(
+        ("bernoulli", "binomial", "gamma", "gaussian", "negative_binomial", "ordinal", "poisson"), "ranef.family"
+    ),
     **dict.fromkeys(
         (
             "RanefError",
@@ -77,10 +87,17 @@ __all__ = [
     "UnknownLevelWarning",
     "__version__",
     "anova",
+    "bernoulli",
+    "binomial",
     "data",
     "errors",
     "fit",
+    "gamma",
+    "gaussian",
     "load",
+    "negative_binomial",
+    "ordinal",
+    "poisson",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -11,6 +12,9 @@ import numpy.typing as npt
 
 from ranef.design.spec import DesignSpec
 from ranef.table import Combination, Levels
+
+if TYPE_CHECKING:
+    from ranef.family import Family
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -89,7 +93,7 @@ class FitInfo(msgspec.Struct, frozen=True):
         Of the stochastic path, else 0.
     family_parameters : tuple of FamilyParameter
         Thresholds of an ordinal model, dispersion; empty for families without any, and for Gaussian models.
-    thresholds : str or None
+    thresholds : {"flexible", "symmetric", "equidistant"} or None
         Structure of an ordinal model's thresholds.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
@@ -121,7 +125,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     deviance_draws: tuple[float, ...] = ()
     probes: int = 0
     family_parameters: tuple[FamilyParameter, ...] = ()
-    thresholds: str | None = None
+    thresholds: Literal["flexible", "symmetric", "equidistant"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,3 +297,13 @@ class Model:
     def fixed_names(self) -> tuple[str, ...]:
         """Names of the estimated fixed effects."""
         return tuple(self.spec.fixed.names[j] for j in self.fixed_columns)
+
+    @property
+    def family(self) -> Family:
+        """The distribution of the response, with its link, categories and structure of thresholds."""
+        from ranef.family import family, ordinal  # SciPy, which Gaussian predictions do without
+
+        if self.info.thresholds is None:
+            return family(self.info.family, self.info.link)
+        made = ordinal(self.info.link, self.info.thresholds)
+        return made.with_categories(self.spec.response_levels)

@@ -153,6 +153,8 @@ def family(name: str | Family | Callable[..., Family], link: str | None = None) 
     OptionError
         There is no such family, or it has no such link.
     """
+    if link is not None and not isinstance(link, str):
+        raise OptionError(f"link={link!r}: give the name of a link, such as 'logit'")
     if isinstance(name, Family):
         if link is not None and link != name.link:
             raise OptionError(f"the family has link {name.link!r} and link={link!r} was given; give it once")
@@ -165,5 +167,5 @@ def family(name: str | Family | Callable[..., Family], link: str | None = None) 
     if maker is None:
         close = nearest(word, [*_MAKERS, *_SYNONYMS], 1)
         hint = f"; did you mean {_SYNONYMS.get(close[0], close[0])!r}?" if close else ""
-        raise OptionError(f"there is no family {name!r}{hint} Families are {', '.join(_MAKERS)}")
+        raise OptionError(f"family={name!r} is not known: use {', '.join(map(repr, _MAKERS))}{hint}")
     return maker() if link is None else maker(link.strip().lower())

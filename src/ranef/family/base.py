@@ -58,8 +58,8 @@ class Family(ABC):
 
     def __post_init__(self) -> None:
         if self.link not in self.links:
-            known = " or ".join(repr(link) for link in self.links)
-            raise OptionError(f"the {self.name} family has link {known}, not {self.link!r}")
+            listed = " or ".join(filter(None, [", ".join(map(repr, self.links[:-1])), repr(self.links[-1])]))
+            raise OptionError(f"link={self.link!r} is not known for family={self.name!r}: use {listed}")
 
     @property
     def canonical(self) -> bool:

@@ -103,7 +103,7 @@ class Ordinal(Family):
         a, b = np.concatenate([nothing, j])[codes], np.concatenate([j, nothing])[codes]
 
         def by_alpha(by_a: FloatArray, by_b: FloatArray) -> FloatArray:
-            out = by_a[:, None] * a
+            out: FloatArray = by_a[:, None] * a
             out += by_b[:, None] * b
             return out
 

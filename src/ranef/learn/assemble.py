@@ -106,7 +106,7 @@ class Description:
     link: str
     method: str
     parameters: tuple[FamilyParameter, ...]
-    thresholds: str | None
+    thresholds: Literal["flexible", "symmetric", "equidistant"] | None
     phi: FloatArray
     covariance: FloatArray
 

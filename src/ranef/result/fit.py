@@ -376,7 +376,9 @@ class Fit:
         correlation : bool
             Add the correlations of the fixed effects.
         """
-        scaled = None if self._design is None else scaled_residual_quantiles(self.model, self._design)
+        scaled = None
+        if self._design is not None and self.model.spec.kind == "number":
+            scaled = scaled_residual_quantiles(self.model, self._design)
         return Text(summary_text(self.model, self._formula, ddf, correlation, scaled))
 
     def __str__(self) -> str:
@@ -452,7 +454,7 @@ class Fit:
             offset = spec.offsets[-1].name  # a loaded model's offset=
         if weights == "(array)":
             raise OptionError("the model was fitted with an array of weights; put them into a column and fit again")
-        design = build_design(parsed, open_source(data), weights=weights, offset=offset)
+        design = build_design(parsed, open_source(data), weights=weights, offset=offset, kind=spec.kind)
         check_rows(self.model, design)
         return design
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -16,8 +16,12 @@ from ranef.design.build import build_design
 from ranef.design.rows import Missing
 from ranef.engine.threads import engine
 from ranef.errors import OptionError
+from ranef.family import Family
+from ranef.family import family as family_of
 from ranef.formula import parse
-from ranef.learn.gaussian import MOST_PROBES, Method, Solver, fit_gaussian
+from ranef.learn import gaussian, generalized
+from ranef.learn.gaussian import MOST_PROBES, Solver, fit_gaussian
+from ranef.learn.generalized import fit_generalized
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
 from ranef.result.options import check_whole, choice
@@ -28,8 +32,9 @@ from ranef.table import open_source
 
 FloatArray = npt.NDArray[np.float64]
 
-METHODS: Mapping[str, tuple[str, ...]] = {"gaussian": ("reml", "ml")}
-LINKS: Mapping[str, tuple[str, ...]] = {"gaussian": ("identity",)}
+# the first is the default
+METHODS: tuple[str, ...] = ("reml", "ml")
+METHODS_GENERALIZED: tuple[str, ...] = ("laplace", "joint")
 SOLVERS = ("auto", "exact", "stochastic")
 MISSING = ("drop", "raise")
 
@@ -39,9 +44,9 @@ def fit(
     formula: str,
     data: Any,
     *,
-    family: str = "gaussian",
+    family: str | Family | Callable[..., Family] = "gaussian",
     link: str | None = None,
-    method: Literal["reml", "ml"] | None = None,
+    method: Literal["reml", "ml", "laplace", "joint"] | None = None,
     weights: str | npt.ArrayLike | None = None,
     offset: str | None = None,
     start: Fit | None = None,
@@ -55,7 +60,7 @@ def fit(
     memory: str | int = "auto",
     progress: bool | None = None,
 ) -> Fit:
-    """Fit a linear mixed-effects model.
+    """Fit a linear or generalized linear mixed-effects model.
 
     Parameters
     ----------
@@ -63,13 +68,21 @@ def fit(
         lme4's language: ``"y ~ x + (1 + x | g) + (1 | a/b)"``.
     data : data frame, Arrow table or stream, dict of arrays, path, list of paths or glob
         Any data frame that narwhals knows; Parquet or CSV files.
-    family : {"gaussian"}
-    link : {"identity"}, optional
-    method : {"reml", "ml"}, optional
-        Restricted (the default) or full maximum likelihood.
+    family : str or Family
+        The distribution of the response: ``"gaussian"``, ``"bernoulli"`` (0 or 1, or a column of two levels, the first
+        one the failure), ``"binomial"`` (``cbind(successes, failures) ~ ...``, or a proportion whose weights are the
+        trials), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"ordinal"`` (any ordered column); R's names
+        for them; or a family such as ``ranef.ordinal(link="probit", thresholds="equidistant")``.
+    link : str, optional
+        Default: the family's first. ``"identity"`` of gaussian; ``"logit"``, ``"probit"`` and ``"cloglog"`` of
+        bernoulli, binomial and ordinal; ``"log"`` of the others.
+    method : {"reml", "ml", "laplace", "joint"}, optional
+        Gaussian: restricted (the default) or full maximum likelihood. Other families: the Laplace approximation of the
+        likelihood, maximised over all parameters (the default, lme4's ``nAGQ = 1``), or with the fixed effects at
+        their joint mode with the random effects (``nAGQ = 0``: faster, fixed effects a little closer to zero).
     weights : str or array_like, shape (rows,), optional
-        Prior weights (variance of a row is ``sigma^2 / weight``): a column's name, or numbers. Rows of weight zero
-        are dropped and counted.
+        Prior weights, a column's name, or numbers. Gaussian: the variance of a row is ``sigma^2 / weight``. Binomial
+        proportion: the trials. Other families: how often a row counts. Rows of weight zero are dropped and counted.
     offset : str, optional
         A column that is added to the linear predictor with coefficient one; as ``offset(column)`` in the formula.
     start : Fit, optional
@@ -79,8 +92,8 @@ def fit(
     solver : {"auto", "exact", "stochastic"}
         Exact: a dense Cholesky factorisation of what is left after the largest grouping factor, and what nests with
         it, is eliminated. Stochastic: conjugate gradients, and traces from random probes; the Monte-Carlo error of
-        every variance and of the log-likelihood is reported. ``"auto"`` is exact where that takes seconds: up to 2,000
-        random effects besides those eliminated.
+        every variance and of the log-likelihood is reported; of Gaussian models. ``"auto"`` is exact where that takes
+        seconds: up to 2,000 random effects besides those eliminated.
     probes : int or "auto"
         Probes of the stochastic solver, 2 to 64. ``"auto"`` begins with 8 and doubles them until the Monte-Carlo error
         of every covariance parameter is at most a twentieth of its standard error.
@@ -130,8 +143,14 @@ def fit(
     25.59
     """
     begun = time.perf_counter()
-    chosen = _method(family, link, method)
+    distribution = family_of(family, link)
+    method_ = _method(distribution, method)
     solver = cast(Solver, choice("solver", solver, SOLVERS))
+    if solver == "stochastic" and distribution.kind != "number":
+        raise OptionError(
+            f"solver='stochastic' is not known for family={distribution.name!r}: use 'auto' or 'exact', or "
+            "family='gaussian'"
+        )
     missing = cast(Missing, choice("missing", missing, MISSING))
     if probes != "auto" and not (isinstance(probes, int) and 2 <= probes <= MOST_PROBES):
         raise OptionError(f"probes={probes!r}: give a whole number from 2 to {MOST_PROBES}, or 'auto'")
@@ -146,19 +165,40 @@ def fit(
     source = open_source(data)
     place = storage(memory)
     with engine(threads, place) as pool:
-        design = build_design(parsed, source, weights=weights, offset=offset, missing=missing, storage=place)
-        model = fit_gaussian(
-            design,
-            chosen,
-            pool,
-            solver=solver,
-            probes=None if probes == "auto" else probes,
-            seed=seed,
-            start=None if start is None else relative_covariances(start.model),
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            report=steps(progress, tolerance),
+        design = build_design(
+            parsed,
+            source,
+            weights=weights,
+            offset=offset,
+            missing=missing,
+            kind=distribution.kind,
+            storage=place,
         )
+        covariances = None if start is None else relative_covariances(start.model)
+        if distribution.kind == "number":
+            model = fit_gaussian(
+                design,
+                cast(gaussian.Method, method_),
+                pool,
+                solver=solver,
+                probes=None if probes == "auto" else probes,
+                seed=seed,
+                start=covariances,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+                report=steps(progress, tolerance),
+            )
+        else:
+            model = fit_generalized(
+                design,
+                distribution,
+                cast(generalized.Method, method_),
+                pool,
+                start=covariances,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+                report=steps(progress, tolerance),
+            )
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
     options |= {"probes": probes, "seed": seed}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
@@ -177,10 +217,6 @@ def relative_covariances(model: Model) -> dict[str, FloatArray]:
     }
 
 
-def _method(family: str, link: str | None, method: str | None) -> Method:
-    family = choice("family", family, tuple(METHODS))
-    if link is not None:
-        choice("link", link, LINKS[family])
-    if method is None:
-        return cast(Method, METHODS[family][0])
-    return cast(Method, choice("method", method, METHODS[family], f" for family={family!r}"))
+def _method(family: Family, method: str | None) -> str:
+    known = METHODS if family.kind == "number" else METHODS_GENERALIZED
+    return known[0] if method is None else choice("method", method, known, f" for family={family.name!r}")

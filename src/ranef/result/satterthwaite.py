@@ -56,8 +56,10 @@ def contrast_df(model: Model, contrasts: FloatArray) -> FloatArray:
     Returns
     -------
     float64 array, shape (contrasts,)
-        Infinite where the variance is known.
+        Infinite where the variance is known, and for families other than the Gaussian: their tests are normal ones.
     """
+    if not len(model.vcov_gradient):
+        return np.full(len(contrasts), np.inf)
     variance = np.einsum("ci,ij,cj->c", contrasts, model.vcov, contrasts)
     gradient = np.einsum("ci,mij,cj->cm", contrasts, model.vcov_gradient, contrasts)
     spread = np.einsum("cm,mn,cn->c", gradient, model.parameter_vcov, gradient)
