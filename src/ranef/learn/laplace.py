@@ -275,20 +275,58 @@ def find_tangents(
     information_phi: FloatArray,
 ) -> Tangents:
     """One batch of solves: a side for each covariance parameter, fixed effect and parameter of the family."""
-    cross, engine, joint = mode.cross, problem.of.pattern.engine, problem.joint
-    p = problem.fixed
-    a = working_variates(cross, scores, tangents(problem.layout, factors))
+    sides = tangent_sides(problem, mode, scores, score_phi, tangents(problem.layout, factors))
+    solved = problem.solver.solve(mode.system, sides.right, problem.joint)
+    return tangents_from(problem, mode, sides, solved, information_phi)
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """What the tangents are made of, but for the solution.
+
+    Attributes
+    ----------
+    known : Coefficients
+        How the linear predictor moves by the covariances and the fixed effects at given random effects.
+    right : Coefficients
+        Right-hand sides: the products with ``known``, then ``score_phi``.
+    directions : int
+        Sides that belong to covariances.
+    """
+
+    known: Coefficients
+    right: Coefficients
+    directions: int
+
+
+def tangent_sides(
+    problem: Laplace,
+    mode: Mode,
+    scores: tuple[FloatArray, ...],
+    score_phi: Coefficients,
+    directions: tuple[FloatArray, ...],
+) -> Sides:
+    """Right-hand sides of the tangents for covariances that move in ``directions``, shape (any, k, k) by block."""
+    cross, p = mode.cross, problem.fixed
+    a = working_variates(cross, scores, directions)
     unit = zeros(cross, p)
     unit.rest[cross.random : cross.random + p] = np.eye(p)
     known = beside(a, unit)
-    right = multiply(cross, known, engine)
+    right = multiply(cross, known, problem.of.pattern.engine)
     right.rest[-1] = 0.0
-    m, q = a.rest.shape[1], score_phi.rest.shape[1]
-    solved = problem.solver.solve(mode.system, beside(right, score_phi), joint)
+    return Sides(known, beside(right, score_phi), a.rest.shape[1])
+
+
+def tangents_from(
+    problem: Laplace, mode: Mode, sides: Sides, solved: Coefficients, information_phi: FloatArray
+) -> Tangents:
+    """The tangents from the solutions of their right-hand sides; their covariances' sides are the directions'."""
+    cross, p, m = mode.cross, problem.fixed, sides.directions
+    q = sides.right.rest.shape[1] - m - p
+    right, score_phi = _sides(sides.right, 0, m + p), _sides(sides.right, m + p, m + p + q)
     solved.rest[-1] = 0.0
     # the linear predictor's derivatives: Z a less its projection, likewise X; and Z Q Z' d score / d phi
-    none = zeros(cross, q)
-    moves = _difference(beside(known, none), solved, m + p)
+    moves = _difference(beside(sides.known, zeros(cross, q)), solved, m + p)
     metric = np.zeros((m + p + q, m + p + q))
     theta = inner(_sides(right, 0, m), _sides(moves, 0, m))
     metric[:m, :m] = (theta + theta.T) / 2

@@ -19,7 +19,7 @@ from ranef.errors import FitError
 from ranef.learn.likelihood import Likelihood, linearise
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, inner, multiply, raw_to_spherical, spherical_to_raw
-from ranef.solve.iterative import Iterative, prepare_iterative, solve_iterative
+from ranef.solve.iterative import Iterative, prepare_iterative, solve_iterative, spherical_solution
 from ranef.solve.system import System, factorise, solve
 from ranef.solve.weighted import flat, response_of, reweigh
 
@@ -48,6 +48,20 @@ class Exact:
     def solve(self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients | None = None) -> Coefficients:
         return solve(system, right, fixed, noise)
 
+    def step(self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients) -> Coefficients:
+        """The solution in spherical coordinates."""
+        x = solve(system, right, fixed, noise)
+        x.rest[-1] = 0.0
+        cross = system.cross
+        gradient = _to_spherical(cross, system.factors, right)
+        _add(gradient, noise, cross.random)
+        moved = _to_spherical(cross, system.factors, multiply(cross, x, system.engine))
+        out = Coefficients(
+            tuple(g - m for g, m in zip(gradient.stages, moved.stages, strict=True)), gradient.rest - moved.rest
+        )
+        out.rest[cross.random :] = x.rest[cross.random :]
+        return out
+
 
 @dataclass(frozen=True)
 class ConjugateGradients:
@@ -69,6 +83,11 @@ class ConjugateGradients:
 
     def solve(self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients | None = None) -> Coefficients:
         return solve_iterative(system, right, fixed=fixed, noise=noise, tolerance=self.accuracy).x
+
+    def step(self, system: Any, right: Coefficients, fixed: bool, noise: Coefficients) -> Coefficients:
+        """The solution in spherical coordinates."""
+        solved = solve_iterative(system, right, fixed=fixed, noise=noise, tolerance=self.accuracy)
+        return spherical_solution(system, solved)
 
 
 Solver = Exact | ConjugateGradients
@@ -153,15 +172,9 @@ def find_mode(
         if found or not u.rest.size:
             return Mode(u, x, value, penalty, score, weight, sums, cross, system, step + 1)
         noise = _scaled(u, -1.0)
-        change = solver.solve(system, sums, joint, noise)
-        change.rest[-1] = 0.0
+        du = solver.step(system, sums, joint, noise)
         gradient = _to_spherical(cross, factors, sums)
         _add(gradient, noise, cross.random)
-        moved = _to_spherical(cross, factors, multiply(cross, change, engine))
-        du = Coefficients(
-            tuple(g - m for g, m in zip(gradient.stages, moved.stages, strict=True)), gradient.rest - moved.rest
-        )
-        du.rest[cross.random :] = change.rest[cross.random :]
         if not joint:
             gradient.rest[cross.random :] = 0.0
         decrement = float(inner(du, gradient)[0, 0]) / 2

@@ -80,6 +80,8 @@ class Solved:
         Raw coordinates.
     spherical : float64 array, shape (random, sides)
         The kept factors' part before the fixed effects are taken into account: a start for the next solve.
+    halves : tuple of float64 arrays (levels, k, sides)
+        Each stage's part but for its last factor; see `spherical_solution`.
     iterations : int
     residual : float
         Largest norm of a residual over its right-hand side's, in the preconditioner's metric.
@@ -87,6 +89,7 @@ class Solved:
 
     x: Coefficients
     spherical: FloatArray
+    halves: tuple[FloatArray, ...]
     iterations: int
     residual: float
 
@@ -149,7 +152,7 @@ def prepare_and_solve(
     kept, iterations, residual = conjugate_gradients(draft, both, start, tolerance)
     system = _with_fixed(draft, crossed, own, kept[:, :p], iterations)
     x = _finish(system, halves, spherical, kept[:, p:], fixed)
-    return system, Solved(x, kept[:, p:], iterations, residual), kept
+    return system, Solved(x, kept[:, p:], tuple(halves), iterations, residual), kept
 
 
 def _without_fixed(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine) -> Iterative:
@@ -398,7 +401,30 @@ def solve_iterative(
     """
     halves, spherical = _reduce(system, right, noise)
     kept, iterations, residual = conjugate_gradients(system, spherical[: system.cross.random], start, tolerance)
-    return Solved(_finish(system, halves, spherical, kept, fixed), kept, iterations, residual)
+    x = _finish(system, halves, spherical, kept, fixed)
+    return Solved(x, kept, tuple(halves), iterations, residual)
+
+
+def spherical_solution(system: Iterative, solved: Solved) -> Coefficients:
+    """The solution in spherical coordinates, ``b = Lambda u``; fixed effects as they are.
+
+    Not by way of the raw one: no inverse of ``Lambda`` is taken, and the solution's error is not multiplied by the
+    system.
+    """
+    cross = system.cross
+    fixed = slice(cross.random, cross.random + cross.fixed)
+    rest = np.zeros_like(solved.x.rest)
+    rest[fixed] = solved.x.rest[fixed]
+    rest[: cross.random] = solved.spherical - system.pull @ rest[fixed]
+    turned = zip(system.stages, solved.halves, strict=True)
+    return Coefficients(tuple(stage.root.transpose(0, 2, 1) @ half for stage, half in turned), rest)
+
+
+def refine_fixed(system: Iterative, tolerance: float) -> Iterative:
+    """The same system with its fixed effects eliminated to more digits."""
+    crossed, own = _fixed_sides(system)
+    pull, iterations, _ = conjugate_gradients(system, crossed, system.pull, tolerance)
+    return _with_fixed(system, crossed, own, pull, iterations)
 
 
 def _reduce(system: Iterative, right: Coefficients, noise: Coefficients | None) -> tuple[list[FloatArray], FloatArray]:
@@ -418,7 +444,7 @@ def _finish(
     kept: FloatArray,
     fixed: bool | npt.NDArray[np.bool_],
 ) -> Coefficients:
-    """Fixed effects and stages, given the kept factors' solution without the fixed effects."""
+    """Fixed effects and stages, given the kept factors' solution without the fixed effects; changes ``halves``."""
     cross = system.cross
     r, p = cross.random, cross.fixed
     solution = np.zeros_like(spherical)

@@ -1,0 +1,43 @@
+"""Traces of the score by the law of total variance: what is exact, and what each probe says."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.solve.cross_products import CrossProducts
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def grams(cross: CrossProducts) -> tuple[FloatArray, ...]:
+    """Raw products of each level with itself, shape (levels, k, k), levels in each block's own order of codes."""
+    out: dict[int, FloatArray] = {kept.block: kept.gram for kept in cross.kept}
+    for stage in cross.stages:
+        out[stage.block] = np.empty_like(stage.gram)
+        out[stage.block][stage.old] = stage.gram
+    return tuple(out[b] for b in range(len(cross.sizes)))
+
+
+def traces(own: FloatArray, factor: FloatArray, rest: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``sum_g Z_g' P Z_g`` of one block as an exact part less what each probe says.
+
+    By the law of total variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with ``F = (I + H Sigma)^-1``.
+
+    Parameters
+    ----------
+    own : float64 array, shape (levels, k, k)
+        ``H`` of each level.
+    factor : float64 array, shape (k, k)
+        ``Lambda``.
+    rest : float64 array, shape (levels, k, probes)
+        What the other columns contribute to the level's equations.
+
+    Returns
+    -------
+    exact : float64 array, shape (k, k)
+    each : float64 array, shape (probes, k, k)
+    """
+    f = np.linalg.inv(np.eye(len(factor)) + own @ (factor @ factor.T))
+    pulled = f @ rest
+    return np.asarray((f @ own).sum(axis=0)), np.einsum("gas,gbs->sab", pulled, pulled)
