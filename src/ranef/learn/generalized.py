@@ -22,6 +22,7 @@ from ranef.learn.likelihood import Likelihood, likelihood, linearise
 from ranef.learn.minimise import Minimum, Step, minimise
 from ranef.learn.mode import Exact
 from ranef.learn.posterior import exact_posterior
+from ranef.learn.quadrature import Quadrature, check_one_scalar_term
 from ranef.learn.scaling import Scaling, scale_generalized
 from ranef.learn.start import start_from
 from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, free_parameters, inverse_information
@@ -75,12 +76,13 @@ def fit_generalized(
     method: Method,
     engine: Engine,
     *,
+    quadrature: int = 1,
     start: Mapping[str, FloatArray] | None = None,
     tolerance: float | None = None,
     max_iterations: int | None = None,
     report: Callable[[Step, float, Mapping[str, FloatArray]], None] | None = None,
 ) -> Model:
-    """Fit by maximum Laplace likelihood.
+    """Fit by maximum likelihood: Laplace's approximation, or quadrature.
 
     Parameters
     ----------
@@ -89,6 +91,8 @@ def fit_generalized(
     method : {"laplace", "joint"}
         Fixed effects maximise the Laplace likelihood (lme4's nAGQ = 1), or stand at the joint mode (nAGQ = 0).
     engine : Engine
+    quadrature : int
+        Nodes of each level's integral, for one scalar random term (lme4's nAGQ); 1 is the Laplace approximation.
     start : mapping of str to float64 array (k, k), optional
         Starting covariance of each grouping factor.
     tolerance : float, optional
@@ -101,9 +105,13 @@ def fit_generalized(
     Raises
     ------
     FitError
+    OptionError
+        If quadrature is asked for where there is not exactly one scalar random term.
     """
     begun = time.perf_counter()
     prepared = prepare_generalized(design, family, engine)
+    if quadrature > 1:
+        check_one_scalar_term(prepared.layout, tuple(spec.name for spec in design.spec.groups))
     tolerance = TOLERANCE if tolerance is None else tolerance
     most = MAX_ITERATIONS if max_iterations is None else max_iterations
     history: list[Step] = []
@@ -113,19 +121,20 @@ def fit_generalized(
         if report is not None:
             report(history[-1], *natural(_problem(prepared, at), at))
 
-    found = search(prepared, method, start, tolerance, most, tell)
-    return _model(prepared, found, method, tuple(history), begun)
+    objective, found = search(prepared, method, quadrature, start, tolerance, most, tell)
+    return _model(prepared, objective, found, method, tuple(history), begun)
 
 
 def search(
     prepared: Generalized,
     method: Method,
+    quadrature: int,
     start: Mapping[str, FloatArray] | None,
     tolerance: float,
     max_iterations: int,
     tell: Callable[[Step, LaplacePoint], None],
-) -> Minimum[LaplacePoint]:
-    """The joint search, and from where it ends the one over all parameters."""
+) -> tuple[Laplace, Minimum[LaplacePoint]]:
+    """The joint search, and from where it ends the one over all parameters; with what the last one minimised."""
     cross = prepared.of.pattern.cross
     beta, phi = _marginal(prepared)
     u = origin(cross, beta)
@@ -139,12 +148,16 @@ def search(
         report=tell,
     )
     if method == "joint":
-        return first
+        return joint, first
     theta, _, phi = joint.split(first.at.theta)
     r = cross.random
     beta = first.at.mode.u.rest[r : r + cross.fixed, 0]
-    return minimise(
-        replace(joint, joint=False, start=first.at.mode.u),
+    u = first.at.mode.u
+    marginal = Laplace(prepared.of, prepared.layout, False, Exact(), u)
+    if quadrature > 1:
+        marginal = Quadrature(prepared.of, prepared.layout, False, Exact(), u, quadrature)
+    return marginal, minimise(
+        marginal,
         np.concatenate([theta, beta, phi]),
         tolerance=tolerance,
         max_iterations=max(1, max_iterations - len(first.history)),
@@ -186,11 +199,15 @@ def _problem(prepared: Generalized, at: LaplacePoint) -> Problem:
 
 
 def _model(
-    prepared: Generalized, found: Minimum[LaplacePoint], method: Method, history: tuple[Step, ...], begun: float
+    prepared: Generalized,
+    laplace: Laplace,
+    found: Minimum[LaplacePoint],
+    method: Method,
+    history: tuple[Step, ...],
+    begun: float,
 ) -> Model:
     at, family, layout = found.at, prepared.family, prepared.layout
     problem = _problem(prepared, at)
-    laplace = Laplace(prepared.of, layout, method == "joint", Exact(), at.mode.u)
     phi = laplace.split(at.theta)[2]
     fixed = fixed_effects(problem.criterion, at)
     covariance, unknown = _covariance(laplace, at)
