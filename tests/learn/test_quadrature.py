@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 from scipy.integrate import quad
 
+import ranef
 from ranef.design.build import build_design
 from ranef.engine.threads import Engine, engine
 from ranef.errors import OptionError
@@ -200,3 +202,27 @@ def test_quadrature_settles_as_nodes_are_added() -> None:
     assert errors[0] < 1e-2
     assert errors[1] < 1e-4
     assert np.all(errors[2:] < 1e-7)
+
+
+def test_the_front_door_takes_quadrature() -> None:
+    table = _binary(40, 4, 1.0, 2)
+    one, fit = (ranef.fit("y ~ x + (1 | g)", table, family="bernoulli", quadrature=k) for k in (1, 9))
+    assert fit.model.info.quadrature == 9
+    # the same scale: less than one apart
+    assert 0 < abs(one.loglik - fit.loglik) < 1
+    assert fit.update(". ~ . - x").model.info.quadrature == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"quadrature": 0}, "at least 1"),
+        ({"quadrature": 101}, "at most 100"),
+        ({"quadrature": 5, "method": "joint"}, "method='laplace'"),
+        ({"quadrature": 5, "family": "gaussian"}, "the likelihood is exact"),
+        ({"nAGQ": 5}, "use quadrature="),
+    ],
+)
+def test_what_quadrature_cannot_be(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        ranef.fit("y ~ x + (1 | g)", _binary(10, 4, 1.0, 2), **{"family": "bernoulli", **options})

@@ -95,6 +95,8 @@ class FitInfo(msgspec.Struct, frozen=True):
         Thresholds of an ordinal model, dispersion; empty for families without any, and for Gaussian models.
     thresholds : {"flexible", "symmetric", "equidistant"} or None
         Structure of an ordinal model's thresholds.
+    quadrature : int
+        Nodes of each level's integral; 1 is the Laplace approximation.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -126,6 +128,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     probes: int = 0
     family_parameters: tuple[FamilyParameter, ...] = ()
     thresholds: Literal["flexible", "symmetric", "equidistant"] | None = None
+    quadrature: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,6 +100,8 @@ class Description:
     phi : float64 array
     covariance : float64 array
         Of ``(theta, phi)``.
+    quadrature : int
+        Nodes of each level's integral.
     """
 
     family: str
@@ -109,6 +111,7 @@ class Description:
     thresholds: Literal["flexible", "symmetric", "equidistant"] | None
     phi: FloatArray
     covariance: FloatArray
+    quadrature: int
 
 
 def natural(problem: Problem, at: Point) -> tuple[float, dict[str, FloatArray]]:
@@ -205,6 +208,7 @@ def assemble(
         deviance_error=outcome.deviance_error,
         family_parameters=() if described is None else described.parameters,
         thresholds=None if described is None else described.thresholds,
+        quadrature=1 if described is None else described.quadrature,
         deviance_draws=outcome.deviance_draws,
         probes=outcome.probes,
     )

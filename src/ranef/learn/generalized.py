@@ -230,6 +230,7 @@ def _model(
         thresholds=getattr(family, "thresholds", None),
         phi=phi,
         covariance=covariance[np.ix_(own, own)],
+        quadrature=laplace.nodes if isinstance(laplace, Quadrature) else 1,
     )
     outcome = Outcome(
         at=at,

@@ -22,6 +22,7 @@ from ranef.formula import parse
 from ranef.learn import gaussian, generalized
 from ranef.learn.gaussian import MOST_PROBES, Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
+from ranef.learn.quadrature import MOST_NODES
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
 from ranef.result.options import check_whole, choice
@@ -54,6 +55,7 @@ def fit(
     solver: Literal["auto", "exact", "stochastic"] = "auto",
     probes: int | Literal["auto"] = "auto",
     seed: int = 0,
+    quadrature: int = 1,
     tolerance: float | None = None,
     max_iterations: int | None = None,
     threads: int | None = None,
@@ -99,6 +101,12 @@ def fit(
         of every covariance parameter is at most a twentieth of its standard error.
     seed : int
         Of the probes: the same seed gives the same fit to the last bit.
+    quadrature : int
+        Nodes of adaptive Gauss-Hermite quadrature, up to 100 (lme4's ``nAGQ``), for ``method="laplace"`` and a model
+        with one random term of one coefficient a level, ``(1 | g)`` or ``(0 + x | g)``. 1 is the Laplace
+        approximation, whose variances are too small where levels have few rows of little information, such as
+        zeros and ones; 15 to 25 are as good as exact. The log-likelihood keeps its constants, some of which lme4
+        leaves out for more than one node: compare estimates with lme4's, and likelihoods with those of Laplace fits.
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less than this; default 1e-9, an error of
         about 3e-5 standard errors in the covariance parameters. Default of the stochastic solver: 1e-5.
@@ -155,6 +163,7 @@ def fit(
     if probes != "auto" and not (isinstance(probes, int) and 2 <= probes <= MOST_PROBES):
         raise OptionError(f"probes={probes!r}: give a whole number from 2 to {MOST_PROBES}, or 'auto'")
     check_whole("seed", seed, 0)
+    _check_quadrature(quadrature, distribution, method_)
     if tolerance is not None and not (isinstance(tolerance, int | float | np.floating) and 0 < tolerance < 1):
         raise OptionError(f"tolerance={tolerance!r}: give a number between 0 and 1, such as 1e-9")
     if max_iterations is not None:
@@ -194,13 +203,14 @@ def fit(
                 distribution,
                 cast(generalized.Method, method_),
                 pool,
+                quadrature=quadrature,
                 start=covariances,
                 tolerance=tolerance,
                 max_iterations=max_iterations,
                 report=steps(progress, tolerance),
             )
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
-    options |= {"probes": probes, "seed": seed}
+    options |= {"probes": probes, "seed": seed, "quadrature": quadrature}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "memory": memory, "progress": progress}
     # reading included
@@ -220,3 +230,15 @@ def relative_covariances(model: Model) -> dict[str, FloatArray]:
 def _method(family: Family, method: str | None) -> str:
     known = METHODS if family.kind == "number" else METHODS_GENERALIZED
     return known[0] if method is None else choice("method", method, known, f" for family={family.name!r}")
+
+
+def _check_quadrature(nodes: int, family: Family, method: str) -> None:
+    check_whole("quadrature", nodes, 1)
+    if nodes > MOST_NODES:
+        raise OptionError(f"quadrature={nodes}: give at most {MOST_NODES} nodes; 25 are as good as exact")
+    if nodes > 1 and method != "laplace":
+        why = "the likelihood is exact" if family.kind == "number" else "fixed effects do not maximise the likelihood"
+        raise OptionError(
+            f"quadrature={nodes} goes with method='laplace', not with method={method!r} of family={family.name!r}: "
+            f"there {why}"
+        )

@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 FIT: Mapping[str, str] = {
     "REML": "method='reml' or method='ml'",
+    "nAGQ": "quadrature= (method='joint' for nAGQ=0)",
     "subset": "filter the data before",
     "na_action": "missing='drop' or missing='raise'",
     "control": "tolerance=, max_iterations= and solver=",
