@@ -18,8 +18,10 @@ from ranef.data import load as data
 from ranef.design.build import build_design
 from ranef.engine.threads import engine
 from ranef.errors import ModelFileError
+from ranef.family import negative_binomial, ordinal, poisson
 from ranef.formula import parse
 from ranef.learn.gaussian import fit_gaussian
+from ranef.learn.generalized import fit_generalized
 from ranef.score import predict
 from ranef.table import Levels, open_source
 
@@ -97,6 +99,11 @@ def assert_same(a, b, place="model"):
         assert a == b or (a != a and b != b), place
 
 
+def sealed(path):
+    content = path.read_bytes()
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def test_round_trip(case, tmp_path):
     model, table = case
     save(model, tmp_path / "model")
@@ -106,6 +113,26 @@ def test_round_trip(case, tmp_path):
         before = predict(model, open_source(table), interval=interval)
         after = predict(loaded, open_source(table), interval=interval)
         assert_same(before, after)
+
+
+@pytest.mark.parametrize(
+    "member", [poisson(), negative_binomial(), ordinal("probit", "equidistant")], ids=lambda f: f.name
+)
+def test_other_families(member, tmp_path):
+    # ratings of 1 to 5 are counts and ordered categories
+    table = data("insteval").slice(0, 500)
+    with engine(1) as pool:
+        design = build_design(parse("y ~ service + (1 | d)"), open_source(table), kind=member.kind)
+        model = fit_generalized(design, member, "laplace", pool)
+    save(model, tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert_same(model, loaded)
+    assert loaded.family == member.with_categories(design.spec.response_levels)
+    # a standard error may be missing
+    parameters = tuple(msgspec.structs.replace(one, se=float("nan")) for one in model.info.family_parameters)
+    without = replace(model, info=msgspec.structs.replace(model.info, family_parameters=parameters))
+    save(without, tmp_path / "model")
+    assert_same(without, load(tmp_path / "model"))
 
 
 def test_numbers_that_json_lacks(sleep, tmp_path):
@@ -144,7 +171,21 @@ def test_directory(sleep, tmp_path):
     # the factor and its column share their levels
     assert names == ["arrays.safetensors", "levels/0.parquet", "manifest.json"]
     manifest = json.loads((target / "manifest.json").read_text())
-    assert (manifest["format"], manifest["schema"]) == ("ranef model", 2)
+    assert (manifest["format"], manifest["schema"]) == ("ranef model", 3)
+
+
+def test_a_model_of_the_second_schema_is_read(sleep, tmp_path):
+    save(sleep, tmp_path / "model")
+    path = tmp_path / "model" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    # there were Gaussian models only
+    del manifest["family_parameters"]
+    arrays = load_file(tmp_path / "model" / "arrays.safetensors")
+    del arrays["phi"]
+    save_file(arrays, tmp_path / "model" / "arrays.safetensors")
+    manifest["files"]["arrays.safetensors"] = sealed(tmp_path / "model" / "arrays.safetensors")
+    path.write_text(json.dumps({**manifest, "schema": 2}))
+    assert_same(sleep, load(tmp_path / "model"))
 
 
 def test_a_model_of_the_first_schema_is_read(sleep, tmp_path):
@@ -187,8 +228,7 @@ def test_draws_of_the_first_models_are_read(stochastic, tmp_path):
     (group,) = posterior.chain
     known = [arrays.pop(f"draws.known.{g}") for g in range(2)]
     save_file({**arrays, "draws.own": known[group]}, arrays_path)
-    content = arrays_path.read_bytes()
-    manifest["files"]["arrays.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest["files"]["arrays.safetensors"] = sealed(arrays_path)
     path.write_text(json.dumps({**manifest, "draws": {"group": group}}))
     expected = tuple(array if g == group else np.zeros_like(array) for g, array in enumerate(posterior.known))
     assert_same(replace(posterior, known=expected), load(tmp_path / "model").posterior)

@@ -23,6 +23,7 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
         "vcov": model.vcov,
         "parameter_vcov": model.parameter_vcov,
         "vcov_gradient": model.vcov_gradient,
+        "phi": model.phi,
     }
     for g, group in enumerate(model.groups):
         arrays[f"groups.{g}.covariance"] = group.covariance

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
@@ -27,7 +28,7 @@ from ranef.artifact.manifest import (
     from_plain,
     upgraded,
 )
-from ranef.artifact.model import FitInfo, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
+from ranef.artifact.model import FamilyParameter, FitInfo, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
 from ranef.artifact.versions import versions
 from ranef.errors import ModelFileError, nearest
 from ranef.table import Levels
@@ -143,10 +144,15 @@ def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
         posterior = posterior_of(manifest.posterior, groups, p, shelf)
     elif manifest.draws is not None:
         posterior = draws_of(manifest.draws, groups, p, shelf)
-    info = from_plain(FitInfo, manifest.info)
+    info = msgspec.structs.replace(
+        from_plain(FitInfo, manifest.info),
+        history=tuple(from_plain(Iteration, one) for one in manifest.history),
+        family_parameters=tuple(from_plain(FamilyParameter, one) for one in manifest.family_parameters),
+    )
+    gaussian = info.family == "gaussian"
     return Model(
         spec=manifest.spec,
-        info=msgspec.structs.replace(info, history=tuple(from_plain(Iteration, one) for one in manifest.history)),
+        info=info,
         fixed_columns=manifest.fixed_columns,
         beta=shelf.floats("beta", p),
         vcov=shelf.floats("vcov", p, p),
@@ -154,8 +160,9 @@ def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
         groups=groups,
         column_levels={name: levels[place] for name, place in manifest.column_levels.items()},
         parameter_vcov=shelf.floats("parameter_vcov", m, m),
-        vcov_gradient=shelf.floats("vcov_gradient", m, p, p),
+        vcov_gradient=shelf.floats("vcov_gradient", m if gaussian else 0, p, p),
         posterior=posterior,
+        phi=np.zeros(0) if gaussian else shelf.floats("phi", -1),
     )
 
 

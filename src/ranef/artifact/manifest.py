@@ -15,7 +15,7 @@ import msgspec
 from ranef.design.spec import DesignSpec
 
 FORMAT = "ranef model"
-SCHEMA = 2
+SCHEMA = 3
 
 MANIFEST_FILE = "manifest.json"
 ARRAYS_FILE = "arrays.safetensors"
@@ -101,8 +101,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
-    info, history, varcorr : mappings
-        A `FitInfo` without its history, the `Iteration` and the `VarianceRow` records, by `to_plain`.
+    info, history, varcorr, family_parameters : mappings
+        A `FitInfo` without its history and family parameters, the `Iteration`, `VarianceRow` and `FamilyParameter`
+        records, by `to_plain`.
     levels : tuple of LevelsEntry
         Groups and columns with the same levels share an entry.
     column_levels : mapping of str to int
@@ -125,12 +126,14 @@ class Manifest(msgspec.Struct, frozen=True):
     posterior: PosteriorEntry | None
     files: dict[str, FileEntry]
     draws: DrawsEntry | None = None
+    family_parameters: tuple[dict[str, Any], ...] = ()
 
 
 def upgraded(plain: dict[str, Any]) -> dict[str, Any]:
     """A manifest of an older schema as one of this schema; anything else as it is.
 
-    Schema 1 knew numeric responses only: an operation and its label.
+    Schema 1 knew numeric responses only: an operation and its label. Schema 2 knew Gaussian models only; these are
+    as in schema 3.
     """
     spec = plain.get("spec")
     if plain.get("schema") != 1 or not isinstance(spec, dict):

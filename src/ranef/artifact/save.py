@@ -129,7 +129,7 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
         schema=SCHEMA,
         written_by=versions()["ranef"],
         spec=model.spec,
-        info=to_plain(msgspec.structs.replace(model.info, history=())),
+        info=to_plain(msgspec.structs.replace(model.info, history=(), family_parameters=())),
         history=tuple(to_plain(iteration) for iteration in model.info.history),
         fixed_columns=model.fixed_columns,
         varcorr=tuple(to_plain(row) for row in model.varcorr),
@@ -138,6 +138,7 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
         column_levels={name: _place(levels, distinct) for name, levels in model.column_levels.items()},
         posterior=_posterior_entry(model) if posterior else None,
         draws=_draws_entry(model) if posterior else None,
+        family_parameters=tuple(to_plain(one) for one in model.info.family_parameters),
         files={name: _sealed(folder / name) for name in [ARRAYS_FILE, *(entry.file for entry in entries)]},
     )
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")

@@ -6,6 +6,15 @@ import math
 
 from ranef.artifact.model import Model
 
+# variances of the standard logistic, normal and Gumbel distributions
+LATENT = {"logit": math.pi**2 / 3, "probit": 1.0, "cloglog": math.pi**2 / 6}
+
+
+def sigma(model: Model) -> float:
+    """Residual standard deviation; of a gamma response its coefficient of variation, 1 for other families."""
+    info = model.info
+    return math.sqrt(info.family_parameters[0].value) if info.family == "gamma" else info.sigma
+
 
 def loglik(model: Model) -> float:
     """Log-likelihood; under REML that of the residual contrasts, as lme4 reports it."""
@@ -22,17 +31,38 @@ def bic(model: Model) -> float:
     return model.info.deviance + math.log(model.info.nobs) * model.info.df
 
 
-def r2(model: Model) -> tuple[float, float]:
+def residual_variance(model: Model) -> float | None:
+    """Variance of a row around its linear predictor, on the linear predictor's scale; None where there is none.
+
+    Gaussian: ``sigma^2``. Logit, probit and cloglog: that of the latent variable whose sign, or place between the
+    thresholds, is the response. Gamma with a log link: that of the logarithm of the response. The variance of a count
+    on the log scale depends on its mean, so that it is no one number.
+    """
+    info = model.info
+    if info.family == "gaussian":
+        return info.sigma**2
+    if info.family == "gamma":
+        from scipy.special import polygamma
+
+        return float(polygamma(1, 1 / info.family_parameters[0].value))
+    return LATENT.get(info.link)
+
+
+def r2(model: Model) -> tuple[float, float] | None:
     """Marginal and conditional R2: the share of the variance due to the fixed part, and to fixed and random parts.
 
     Nakagawa and Schielzeth (2013), Methods in Ecology and Evolution 4; with random slopes as Johnson (2014), same
-    journal, 5: the random part's variance is its mean over the rows.
+    journal, 5: the random part's variance is its mean over the rows; other families as Nakagawa, Johnson and Schielzeth
+    (2017), J. R. Soc. Interface 14, with the theoretical variance. None where `residual_variance` is.
     """
-    info = model.info
-    total = info.fixed_variance + info.random_variance + info.sigma**2
+    info, residual = model.info, residual_variance(model)
+    if residual is None:
+        return None
+    total = info.fixed_variance + info.random_variance + residual
     return info.fixed_variance / total, (info.fixed_variance + info.random_variance) / total
 
 
-def icc(model: Model) -> float:
+def icc(model: Model) -> float | None:
     """Intraclass correlation given the fixed part: random variance over random plus residual variance."""
-    return model.info.random_variance / (model.info.random_variance + model.info.sigma**2)
+    residual = residual_variance(model)
+    return None if residual is None else model.info.random_variance / (model.info.random_variance + residual)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ranef.result.tables import fixef_table, varcorr_table
+from ranef.result.tables import fixef_table, thresholds_table, varcorr_table
 
 if TYPE_CHECKING:
     from ranef.result.fit import Fit
@@ -26,9 +26,9 @@ def document(fit: Fit) -> dict[str, Any]:
     dict
         Keys ``method``, ``formula``, ``family``, ``link``, ``nobs``, ``dropped``, ``dropped_missing`` (rows without a
         value by column), ``groups`` (levels by factor), ``fixef`` (rows of `Fit.fixef`), ``varcorr`` (rows of
-        `Fit.varcorr`), ``thresholds`` and ``dispersion`` (None: of other families), ``sigma``, ``loglik``,
-        ``loglik_mcse``, ``deviance``, ``aic``, ``bic``, ``df``, ``converged``, ``singular``, ``solver``,
-        ``iterations``, ``seconds``.
+        `Fit.varcorr`), ``thresholds`` (rows of `Fit.thresholds`, of an ordinal response) and ``dispersion`` (``name``,
+        ``estimate``, ``se``, of a negative binomial or gamma one), ``sigma``, ``loglik``, ``loglik_mcse``,
+        ``deviance``, ``aic``, ``bic``, ``df``, ``converged``, ``singular``, ``solver``, ``iterations``, ``seconds``.
     """
     info = fit.model.info
     levels = {spec.name: len(group.levels) for spec, group in zip(fit.model.spec.groups, fit.model.groups, strict=True)}
@@ -43,8 +43,8 @@ def document(fit: Fit) -> dict[str, Any]:
         "groups": levels,
         "fixef": _rows(fixef_table(fit.model)),
         "varcorr": _rows(varcorr_table(fit.model)),
-        "thresholds": None,
-        "dispersion": None,
+        "thresholds": None if info.thresholds is None else _rows(thresholds_table(fit.model)),
+        "dispersion": _dispersion(fit),
         "sigma": _plain(fit.sigma),
         "loglik": _plain(fit.loglik),
         "loglik_mcse": _plain(fit.loglik_mcse),
@@ -63,6 +63,14 @@ def document(fit: Fit) -> dict[str, Any]:
 def to_json(fit: Fit) -> str:
     """`document` as indented JSON text."""
     return msgspec.json.format(msgspec.json.encode(document(fit)), indent=2).decode()
+
+
+def _dispersion(fit: Fit) -> dict[str, Any] | None:
+    info = fit.model.info
+    if info.thresholds is not None or not info.family_parameters:
+        return None
+    (one,) = info.family_parameters
+    return {"name": one.name, "estimate": _plain(one.value), "se": _plain(one.se)}
 
 
 def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

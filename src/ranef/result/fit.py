@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from ranef.artifact import load as load_model
 from ranef.artifact import save as save_model
-from ranef.artifact.model import Iteration, Model
+from ranef.artifact.model import Model
 from ranef.design.build import Design, build_design
 from ranef.design.columns import Column
 from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
 from ranef.result import tables
-from ranef.result.criteria import aic, bic, loglik
+from ranef.result.fitted import FittedModel
 from ranef.result.habits import PREDICT, with_habits
 from ranef.result.residuals import check_rows, fitted_values, residuals, scaled_residual_quantiles
 from ranef.result.simulate import simulate
@@ -33,15 +33,12 @@ FloatArray = npt.NDArray[np.float64]
 Ddf = Literal["satterthwaite"] | None
 
 
-class Fit:
+class Fit(FittedModel):
     """A fitted mixed model; made by `ranef.fit` and `ranef.load`.
 
     Tables come back in the library of the data: pandas, polars, Arrow or a dict of arrays.
 
-    Attributes
-    ----------
-    model : Model
-        The fitted model apart from its data: arrays and their description.
+    Its numbers, such as `deviance` or `converged`, are in `ranef.result.fitted`.
     """
 
     def __init__(
@@ -53,40 +50,11 @@ class Fit:
         data: Any = None,
         options: dict[str, Any] | None = None,
     ):
-        self.model = model
-        self._formula, self._library = formula, library
+        super().__init__(model, formula)
+        self._library = library
         self._design, self._data, self._options = design, data, options or {}
 
-    # What lme4 prints at the top
-
-    @property
-    def formula(self) -> str:
-        """The formula as written."""
-        return self._formula
-
-    @property
-    def family(self) -> str:
-        return self.model.info.family
-
-    @property
-    def method(self) -> str:
-        """``"reml"`` or ``"ml"``."""
-        return self.model.info.method
-
-    @property
-    def nobs(self) -> int:
-        """Rows used."""
-        return self.model.info.nobs
-
-    @property
-    def dropped(self) -> int:
-        """Rows left out because a value was missing or the weight zero; `dropped_missing` says where."""
-        return self.model.info.dropped
-
-    @property
-    def dropped_missing(self) -> dict[str, int]:
-        """Rows without a value by column; a row may count for several."""
-        return dict(self.model.info.dropped_missing)
+    # What goes with the data
 
     @property
     def kept(self) -> npt.NDArray[np.bool_]:
@@ -107,67 +75,6 @@ class Fit:
         """The library that tables come back in."""
         return self._library
 
-    @property
-    def df(self) -> int:
-        """Number of parameters: fixed effects, covariance parameters and the residual variance."""
-        return self.model.info.df
-
-    @property
-    def sigma(self) -> float:
-        """Residual standard deviation, response units."""
-        return self.model.info.sigma
-
-    @property
-    def loglik(self) -> float:
-        """Log-likelihood; under REML, that of the residual contrasts (as lme4)."""
-        return loglik(self.model)
-
-    @property
-    def loglik_mcse(self) -> float:
-        """Monte-Carlo standard error of `loglik`: 0 on the exact path."""
-        return self.model.info.deviance_error / 2
-
-    @property
-    def deviance(self) -> float:
-        """-2 log-likelihood; the REML criterion under REML."""
-        return self.model.info.deviance
-
-    @property
-    def aic(self) -> float:
-        return aic(self.model)
-
-    @property
-    def bic(self) -> float:
-        return bic(self.model)
-
-    @property
-    def converged(self) -> bool:
-        return self.model.info.converged
-
-    @property
-    def singular(self) -> bool:
-        """A variance is estimated as zero or a correlation as one."""
-        return self.model.info.singular
-
-    @property
-    def solver(self) -> str:
-        return self.model.info.solver
-
-    @property
-    def iterations(self) -> int:
-        """Evaluations of the criterion."""
-        return self.model.info.iterations
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock time of the call that made the fit, reading included."""
-        return self.model.info.seconds
-
-    @property
-    def history(self) -> tuple[Iteration, ...]:
-        """Every evaluation of the search."""
-        return self.model.info.history
-
     # Estimates
 
     def fixef(self, ddf: Ddf = "satterthwaite") -> Any:
@@ -176,9 +83,20 @@ class Fit:
         Parameters
         ----------
         ddf : {"satterthwaite", None}
-            Degrees of freedom of the t distribution; None for the normal one.
+            Degrees of freedom of the t distribution; None for the normal one. Families other than the Gaussian are
+            always tested by the normal distribution, and their table has no ``df``.
         """
         return self._table(tables.fixef_table(self.model, ddf))
+
+    def thresholds(self) -> Any:
+        """Table of the thresholds between an ordinal response's categories: threshold, estimate, se, z.
+
+        Raises
+        ------
+        OptionError
+            The response is not ordinal.
+        """
+        return self._table(tables.thresholds_table(self.model))
 
     def ranef(
         self, group: str | None = None, sd: bool = False, kind: Literal["conditional", "prediction"] = "conditional"
@@ -207,7 +125,10 @@ class Fit:
         return self._table(tables.coef_table(self.model, self._group(group)))
 
     def varcorr(self) -> Any:
-        """Variances and covariances: grp, var1, var2, vcov, sdcor, se (of vcov), mcse; ``Residual`` last."""
+        """Variances and covariances: grp, var1, var2, vcov, sdcor, se (of vcov), mcse.
+
+        ``Residual`` comes last for a Gaussian response; there is none in other families.
+        """
         table = tables.varcorr_table(self.model)
         # text also where every value is missing
         return self._table(table | {name: pa.array(table[name], pa.string()) for name in ("grp", "var1", "var2")})
@@ -368,11 +289,12 @@ class Fit:
         return self._table(found)
 
     def summary(self, ddf: Ddf = "satterthwaite", correlation: bool = False) -> Text:
-        """The fit in the shape of lme4's summary, with R2 and ICC.
+        """The fit in the shape of lme4's summary, or that of ``ordinal::clmm``, with R2 and ICC where they are defined.
 
         Parameters
         ----------
         ddf : {"satterthwaite", None}
+            Of Gaussian models.
         correlation : bool
             Add the correlations of the fixed effects.
         """
@@ -385,7 +307,9 @@ class Fit:
         return str(self.summary())
 
     def __repr__(self) -> str:
-        return f"<ranef.Fit {self._formula!r}, {self.method.upper()}, {self.nobs:,} rows, deviance {self.deviance:.4f}>"
+        family = "" if self.family == "gaussian" else f"{self.family} ({self.link}), "
+        how = f"{family}{self.method.upper()}, {self.nobs:,} rows, deviance {self.deviance:.4f}"
+        return f"<ranef.Fit {self._formula!r}, {how}>"
 
     # Again
 

@@ -11,13 +11,19 @@ from ranef.artifact.model import Model, VarianceRow
 from ranef.design.matrix import INTERCEPT
 from ranef.errors import counted
 from ranef.result.criteria import aic, bic, icc, loglik, r2
-from ranef.result.satterthwaite import Ddf
-from ranef.result.tables import fixef_table
+from ranef.result.satterthwaite import Ddf, check_ddf
+from ranef.result.tables import fixef_table, thresholds_table
 from ranef.result.text import align, format_numbers, format_p, r_coefficients
 
 FloatArray = npt.NDArray[np.float64]
 
 WIDTH = 100
+HOW = {
+    "reml": "REML",
+    "ml": "maximum likelihood",
+    "laplace": "maximum likelihood (Laplace approximation)",
+    "joint": "maximum likelihood (joint modes, nAGQ = 0)",
+}
 
 
 def summary_text(
@@ -35,7 +41,8 @@ def summary_text(
     formula : str, optional
         As the caller wrote it; default: its normal form.
     ddf : {"satterthwaite", None}
-        Degrees of freedom of the fixed effects' t tests; None for tests by the normal distribution.
+        Degrees of freedom of the fixed effects' t tests; None for tests by the normal distribution, which other
+        families than the Gaussian always have.
     correlation : bool
         Add the correlations of the fixed effects.
     quantiles : float64 array, shape (5,), optional
@@ -51,12 +58,15 @@ def summary_text(
     OptionError
         ``ddf`` is unknown.
     """
+    check_ddf(ddf)
+    ddf = ddf if model.info.family == "gaussian" else None
     parts = [
         _heading(model, model.spec.formula if formula is None else formula, ddf),
         _criteria(model),
         [] if quantiles is None else _residual_quantiles(quantiles),
-        [*_random_effects(model), *_counts(model)],
+        [*_random_effects(model), *_dispersion(model), *_counts(model)],
         _fixed_effects(model, ddf),
+        _thresholds(model),
         _correlations(model) if correlation and len(model.beta) > 1 else [],
         [*_explained(model), *_search(model)],
     ]
@@ -65,18 +75,27 @@ def summary_text(
 
 def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
     info = model.info
-    how = "REML" if info.method == "reml" else "maximum likelihood"
     probes = f" ({info.probes} probes)" if info.probes else ""
-    lines = [f"Linear mixed model fit by {how}, {info.solver} solver{probes}"]
+    lines = [f"{_kind(model)} fit by {HOW[info.method]}, {info.solver} solver{probes}"]
     if ddf and len(model.beta):
         basis = " (average information)" if info.information == "average" else ""
         tests = f"t-tests use Satterthwaite's method{basis}"
         together = f"{lines[0]}; {tests}"
         lines = [together] if len(together) <= WIDTH else [*lines, tests]
+    if info.thresholds is not None:
+        lines.append(f"Family: ordinal ({info.link}), {info.thresholds} thresholds")
+    elif info.family != "gaussian":
+        lines.append(f"Family: {info.family.replace('_', ' ')} ({info.link})")
     lines += textwrap.wrap(f"Formula: {' '.join(formula.split())}", WIDTH, subsequent_indent=" " * 9)
     if model.spec.weights is not None:
         lines.append(f"Weights: {model.spec.weights}")
     return lines
+
+
+def _kind(model: Model) -> str:
+    if model.info.thresholds is not None:
+        return "Cumulative link mixed model"
+    return "Linear mixed model" if model.info.family == "gaussian" else "Generalized linear mixed model"
 
 
 def _criteria(model: Model) -> list[str]:
@@ -128,6 +147,16 @@ def _correlation_cells(model: Model, variances: list[VarianceRow]) -> list[list[
     return out
 
 
+def _dispersion(model: Model) -> list[str]:
+    info = model.info
+    if info.thresholds is not None or not info.family_parameters:
+        return []
+    (one,) = info.family_parameters
+    value, se = format_numbers([one.value]), format_numbers([one.se], 3)
+    name = "Dispersion" if one.name == "dispersion" else f"Dispersion ({one.name})"
+    return [f"{name}: {value[0]}, Std. Error {se[0]}"]
+
+
 def _counts(model: Model) -> list[str]:
     info = model.info
     groups = [f"{spec.name}, {len(g.levels)}" for spec, g in zip(model.spec.groups, model.groups, strict=True)]
@@ -156,6 +185,15 @@ def _fixed_effects(model: Model, ddf: Ddf) -> list[str]:
     return ["Fixed effects:", *align(header, columns)]
 
 
+def _thresholds(model: Model) -> list[str]:
+    if model.info.thresholds is None:
+        return []
+    table = thresholds_table(model)
+    columns = [list(table["threshold"]), *r_coefficients(table["estimate"], table["se"])]
+    columns.append(format_numbers([round(float(z), 3) for z in table["z"]]))
+    return ["Thresholds:", *align(["", "Estimate", "Std. Error", "z value"], columns)]
+
+
 def _correlations(model: Model) -> list[str]:
     sd = np.sqrt(np.diag(model.vcov))
     # a sum with zero has no minus sign before 0.000
@@ -174,8 +212,10 @@ def _correlations(model: Model) -> list[str]:
 
 
 def _explained(model: Model) -> list[str]:
-    marginal, conditional = r2(model)
-    return [f"R2: {marginal:.3f} marginal, {conditional:.3f} conditional; ICC: {icc(model):.3f}"]
+    explained, within = r2(model), icc(model)
+    if explained is None or within is None:
+        return []
+    return [f"R2: {explained[0]:.3f} marginal, {explained[1]:.3f} conditional; ICC: {within:.3f}"]
 
 
 def _search(model: Model) -> list[str]:

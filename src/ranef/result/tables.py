@@ -32,6 +32,7 @@ def fixef_table(model: Model, ddf: Ddf = "satterthwaite") -> Columns:
     -------
     dict
         ``term``, ``estimate``, ``se``, ``df``, ``z`` (estimate over se: a t statistic if ``df`` is finite), ``p``.
+        Without ``df`` for families other than the Gaussian: their tests are by the normal distribution.
 
     Raises
     ------
@@ -40,14 +41,24 @@ def fixef_table(model: Model, ddf: Ddf = "satterthwaite") -> Columns:
     se = np.sqrt(np.diag(model.vcov))
     df = fixed_df(model, ddf)
     z = model.beta / se
-    return {
-        "term": list(model.fixed_names),
-        "estimate": model.beta,
-        "se": se,
-        "df": df,
-        "z": z,
-        "p": two_sided_p(z, df),
-    }
+    columns: Columns = {"term": list(model.fixed_names), "estimate": model.beta, "se": se}
+    columns |= {"df": df} if model.info.family == "gaussian" else {}
+    return columns | {"z": z, "p": two_sided_p(z, df)}
+
+
+def thresholds_table(model: Model) -> Columns:
+    """Thresholds between the categories of an ordinal response: ``threshold``, ``estimate``, ``se``, ``z``.
+
+    Raises
+    ------
+    OptionError
+        The response is not ordinal.
+    """
+    if model.info.thresholds is None:
+        raise OptionError(f"thresholds are those of family='ordinal'; this fit is {model.info.family!r}")
+    found = model.info.family_parameters
+    estimate, se = np.array([one.value for one in found]), np.array([one.se for one in found])
+    return {"threshold": [one.name for one in found], "estimate": estimate, "se": se, "z": estimate / se}
 
 
 def ranef_table(model: Model, group: str, sd: bool = False, kind: SdKind = "conditional") -> Columns:
