@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from ranef.learn.boundary import inside, snapped
 from ranef.learn.criterion import chain_rule, curvature, tangents, working_variates
 from ranef.learn.likelihood import Likelihood, eta, part
 from ranef.learn.mode import Mode, Solver, find_mode
+from ranef.learn.newton import Point
 from ranef.prior import Layout
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, by_block, inner, multiply, zeros
@@ -32,6 +33,13 @@ from ranef.solve.system import System
 from ranef.solve.weighted import flat, row_variances, sums, sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
+
+
+class AtMode(Point, Protocol):
+    """A point of either path: `LaplacePoint`, or an estimate."""
+
+    @property
+    def mode(self) -> Mode: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +77,11 @@ class Laplace:
         """Fixed effects among the parameters."""
         return 0 if self.joint else self.cross.fixed
 
+    @property
+    def others(self) -> int:
+        """Parameters besides those of the covariances."""
+        return self.fixed + len(self.of.family.parameters)
+
     def split(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """``theta``, ``beta`` (empty with ``joint``) and ``phi``."""
         m = self.layout.parameters
@@ -87,7 +100,7 @@ class Laplace:
         theta = snapped(self.layout, parameters[:m])
         return None if theta is None else np.concatenate([theta, parameters[m:]])
 
-    def inside(self, at: LaplacePoint, least: float) -> Iterator[FloatArray]:
+    def inside(self, at: AtMode, least: float) -> Iterator[FloatArray]:
         """See `ranef.learn.boundary.inside`."""
 
         def information(changes: tuple[FloatArray, ...]) -> FloatArray:

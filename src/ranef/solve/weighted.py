@@ -241,6 +241,13 @@ def row_variances(pattern: Weighing, inverse: Inverse, first: int, last: int) ->
     return out
 
 
+def own_variances(pattern: Weighing, own: FloatArray, first: int, last: int) -> FloatArray:
+    """``z' own z`` of each row with the matrix (k, k) of its level of the first stage."""
+    out = np.zeros(last - first)
+    weighted.own_variance(first, last, pattern.codes[:, 0], pattern.z, 0, own, out)
+    return out
+
+
 def response_of(cross: CrossProducts) -> Coefficients:
     """``[Z X]'score`` of cross products that `reweigh` made, one side."""
     p = cross.fixed
