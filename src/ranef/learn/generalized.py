@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ranef.artifact.model import FamilyParameter, Model
+from ranef.artifact.model import Model
 from ranef.design.build import Design
-from ranef.design.matrix import INTERCEPT
 from ranef.engine.threads import Engine
 from ranef.family import Family
-from ranef.learn.assemble import Description, Outcome, Problem, assemble, natural
-from ranef.learn.criterion import Criterion
+from ranef.learn.assemble import Outcome, assemble, natural
 from ranef.learn.laplace import Laplace, LaplacePoint, origin
-from ranef.learn.likelihood import Likelihood, likelihood, linearise
 from ranef.learn.minimise import Minimum, Step, minimise
 from ranef.learn.mode import Exact
 from ranef.learn.posterior import exact_posterior
+from ranef.learn.prepared import (
+    Generalized,
+    describe,
+    marginal_fit,
+    prepare_generalized,
+    starting_theta,
+    working_problem,
+)
 from ranef.learn.quadrature import Quadrature, check_one_scalar_term
-from ranef.learn.scaling import Scaling, scale_generalized
-from ranef.learn.start import start_from
 from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, free_parameters, inverse_information
-from ranef.prior import Layout
-from ranef.solve.elimination import Coefficients
-from ranef.solve.rows import Rows
-from ranef.solve.weighted import flat, response_of, reweigh, weighing
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["laplace", "joint"]
@@ -40,34 +39,6 @@ START_TOLERANCE = 1e-2
 MAX_ITERATIONS = 200
 # of a parameter's standard error: the differences that make the Hessian
 DIFFERENCE = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Generalized:
-    """A design in internal coordinates with its likelihood: what a search works on."""
-
-    design: Design
-    family: Family
-    of: Likelihood
-    scaling: Scaling
-    layout: Layout
-    rows: Rows
-    engine: Engine
-
-
-def prepare_generalized(design: Design, family: Family, engine: Engine) -> Generalized:
-    """Scale the design's columns, sort its rows and find the pattern of their cross products.
-
-    Raises
-    ------
-    FitError, DataError
-        If the fixed effects have more columns than there are rows; if the family does not take these categories.
-    """
-    family = family.with_categories(design.spec.response_levels)
-    rows, layout, scaling = scale_generalized(design, family.kind == "ordered", engine)
-    pattern = weighing(rows, engine)
-    of = likelihood(family, pattern, design.y, design.weights, design.offset)
-    return Generalized(design, family, of, scaling, layout, rows, engine)
 
 
 def fit_generalized(
@@ -119,7 +90,7 @@ def fit_generalized(
     def tell(step: Step, at: LaplacePoint) -> None:
         history.append(replace(step, iteration=len(history), seconds=time.perf_counter() - begun))
         if report is not None:
-            report(history[-1], *natural(_problem(prepared, at), at))
+            report(history[-1], *natural(working_problem(prepared, at), at))
 
     objective, found = search(prepared, method, quadrature, start, tolerance, most, tell)
     return _model(prepared, objective, found, method, tuple(history), begun)
@@ -136,9 +107,9 @@ def search(
 ) -> tuple[Laplace, Minimum[LaplacePoint]]:
     """The joint search, and from where it ends the one over all parameters; with what the last one minimised."""
     cross = prepared.of.pattern.cross
-    beta, phi = _marginal(prepared)
+    beta, phi = marginal_fit(prepared)
     u = origin(cross, beta)
-    theta = _starting_theta(prepared, u, phi, start)
+    theta = starting_theta(prepared, u, phi, start)
     joint = Laplace(prepared.of, prepared.layout, True, Exact(), u)
     first = minimise(
         joint,
@@ -165,39 +136,6 @@ def search(
     )
 
 
-def _marginal(prepared: Generalized) -> tuple[FloatArray, FloatArray]:
-    """Fixed effects (internal) and ``phi`` that fit the response's marginal distribution."""
-    design, scaling = prepared.design, prepared.scaling
-    intercept, phi = prepared.family.start(design.y, design.weights, design.offset)
-    raw = np.array([intercept if design.spec.fixed.names[j] == INTERCEPT else 0.0 for j in scaling.columns])
-    return (np.linalg.solve(scaling.x_back, raw) if len(raw) else raw), phi
-
-
-def _starting_theta(
-    prepared: Generalized, u: Coefficients, phi: FloatArray, start: Mapping[str, FloatArray] | None
-) -> FloatArray:
-    """By the method of moments from the scores at the marginal fit, or as given."""
-    of, layout = prepared.of, prepared.layout
-    _, score, weight = linearise(of, flat(of.pattern.cross, u)[:, 0], phi)
-    cross = reweigh(of.pattern, weight, score)
-    theta = start_from(cross, response_of(cross), layout)
-    if not start:
-        return theta
-    covariances = [f @ f.T for f in layout.factors(theta)]
-    for b, (spec, back) in enumerate(zip(prepared.design.spec.groups, prepared.scaling.z_back, strict=True)):
-        given = start.get(spec.name)
-        if given is not None and given.shape == back.shape:
-            inverse = np.linalg.inv(back)
-            covariances[b] = inverse @ given @ inverse.T
-    return layout.project(covariances)
-
-
-def _problem(prepared: Generalized, at: LaplacePoint) -> Problem:
-    """The working Gaussian model at a point: what is common to all families is computed from it."""
-    criterion = Criterion(at.mode.cross, prepared.layout, False, prepared.engine)
-    return Problem(prepared.design, criterion, prepared.scaling, prepared.layout, prepared.rows)
-
-
 def _model(
     prepared: Generalized,
     laplace: Laplace,
@@ -207,7 +145,7 @@ def _model(
     begun: float,
 ) -> Model:
     at, family, layout = found.at, prepared.family, prepared.layout
-    problem = _problem(prepared, at)
+    problem = working_problem(prepared, at)
     phi = laplace.split(at.theta)[2]
     fixed = fixed_effects(problem.criterion, at)
     covariance, unknown = _covariance(laplace, at)
@@ -215,23 +153,8 @@ def _model(
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
     none = np.zeros((0, *fixed.vcov.shape))
-    own = np.delete(np.arange(len(at.theta)), np.arange(m, m + p))
-    jacobian = family.natural_jacobian(phi)
-    error = np.sqrt(np.diag(jacobian @ covariance[m + p :, m + p :] @ jacobian.T).clip(0))
-    parameters = tuple(
-        FamilyParameter(name, float(value), float(se))
-        for (name, value), se in zip(family.natural(phi).items(), error, strict=True)
-    )
-    described = Description(
-        family=family.name,
-        link=family.link,
-        method=method,
-        parameters=parameters,
-        thresholds=getattr(family, "thresholds", None),
-        phi=phi,
-        covariance=covariance[np.ix_(own, own)],
-        quadrature=laplace.nodes if isinstance(laplace, Quadrature) else 1,
-    )
+    nodes = laplace.nodes if isinstance(laplace, Quadrature) else 1
+    described = describe(family, method, phi, covariance, p, nodes)
     outcome = Outcome(
         at=at,
         solver="exact",

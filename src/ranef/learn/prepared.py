@@ -1,0 +1,119 @@
+"""A generalized mixed model's design made ready for a search, where the search begins, and what both solvers report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.model import FamilyParameter
+from ranef.design.build import Design
+from ranef.design.matrix import INTERCEPT
+from ranef.engine.threads import Engine
+from ranef.family import Family
+from ranef.learn.assemble import Description, Problem
+from ranef.learn.criterion import Criterion
+from ranef.learn.laplace import AtMode
+from ranef.learn.likelihood import Likelihood, likelihood, linearise
+from ranef.learn.scaling import Scaling, scale_generalized
+from ranef.learn.start import start_from
+from ranef.prior import Layout
+from ranef.solve.elimination import Coefficients
+from ranef.solve.rows import Rows
+from ranef.solve.weighted import flat, response_of, reweigh, weighing
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Generalized:
+    """A design in internal coordinates with its likelihood: what a search works on."""
+
+    design: Design
+    family: Family
+    of: Likelihood
+    scaling: Scaling
+    layout: Layout
+    rows: Rows
+    engine: Engine
+
+
+def prepare_generalized(design: Design, family: Family, engine: Engine) -> Generalized:
+    """Scale the design's columns, sort its rows and find the pattern of their cross products.
+
+    Raises
+    ------
+    FitError, DataError
+        If the fixed effects have more columns than there are rows; if the family does not take these categories.
+    """
+    family = family.with_categories(design.spec.response_levels)
+    rows, layout, scaling = scale_generalized(design, family.kind == "ordered", engine)
+    pattern = weighing(rows, engine)
+    of = likelihood(family, pattern, design.y, design.weights, design.offset)
+    return Generalized(design, family, of, scaling, layout, rows, engine)
+
+
+def marginal_fit(prepared: Generalized) -> tuple[FloatArray, FloatArray]:
+    """Fixed effects (internal) and ``phi`` that fit the response's marginal distribution."""
+    design, scaling = prepared.design, prepared.scaling
+    intercept, phi = prepared.family.start(design.y, design.weights, design.offset)
+    raw = np.array([intercept if design.spec.fixed.names[j] == INTERCEPT else 0.0 for j in scaling.columns])
+    return (np.linalg.solve(scaling.x_back, raw) if len(raw) else raw), phi
+
+
+def starting_theta(
+    prepared: Generalized, u: Coefficients, phi: FloatArray, start: Mapping[str, FloatArray] | None
+) -> FloatArray:
+    """By the method of moments from the scores at the marginal fit, or as given."""
+    of, layout = prepared.of, prepared.layout
+    _, score, weight = linearise(of, flat(of.pattern.cross, u)[:, 0], phi)
+    cross = reweigh(of.pattern, weight, score)
+    theta = start_from(cross, response_of(cross), layout)
+    if not start:
+        return theta
+    covariances = [f @ f.T for f in layout.factors(theta)]
+    for b, (spec, back) in enumerate(zip(prepared.design.spec.groups, prepared.scaling.z_back, strict=True)):
+        given = start.get(spec.name)
+        if given is not None and given.shape == back.shape:
+            inverse = np.linalg.inv(back)
+            covariances[b] = inverse @ given @ inverse.T
+    return layout.project(covariances)
+
+
+def working_problem(prepared: Generalized, at: AtMode) -> Problem:
+    """The working Gaussian model at a point: what is common to all families is computed from it."""
+    criterion = Criterion(at.mode.cross, prepared.layout, False, prepared.engine)
+    return Problem(prepared.design, criterion, prepared.scaling, prepared.layout, prepared.rows)
+
+
+def describe(
+    family: Family, method: str, phi: FloatArray, covariance: FloatArray, fixed: int, quadrature: int = 1
+) -> Description:
+    """What the family adds to the model.
+
+    Parameters
+    ----------
+    covariance : float64 array
+        Of ``(theta, beta, phi)``.
+    fixed : int
+        Fixed effects among these.
+    """
+    m = len(covariance) - fixed - len(phi)
+    own = np.delete(np.arange(len(covariance)), np.arange(m, m + fixed))
+    jacobian = family.natural_jacobian(phi)
+    error = np.sqrt(np.diag(jacobian @ covariance[m + fixed :, m + fixed :] @ jacobian.T).clip(0))
+    return Description(
+        family=family.name,
+        link=family.link,
+        method=method,
+        parameters=tuple(
+            FamilyParameter(name, float(value), float(se))
+            for (name, value), se in zip(family.natural(phi).items(), error, strict=True)
+        ),
+        thresholds=getattr(family, "thresholds", None),
+        phi=phi,
+        covariance=covariance[np.ix_(own, own)],
+        quadrature=quadrature,
+    )
