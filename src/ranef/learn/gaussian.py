@@ -19,6 +19,7 @@ from ranef.learn.criterion import Criterion
 from ranef.learn.draws import draw_posterior
 from ranef.learn.minimise import Step, minimise
 from ranef.learn.newton import Point
+from ranef.learn.noise import coverage_factor, standard_error
 from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
 from ranef.learn.probes import draw_probes
 from ranef.learn.root import coarse_start, find_root
@@ -166,7 +167,7 @@ def _fit_stochastic(
         few = draw_probes(problem.rows, criterion.cross, criterion.engine, COARSE_PROBES, seed)
         # one evaluation at least is left for the search itself
         onward = _onward(history, time.perf_counter() - searched, tell)
-        theta, near = coarse_start(estimating(criterion, few), theta, max_iterations - 1, onward)
+        theta, near = coarse_start(estimating(criterion, few, False), theta, max_iterations - 1, onward)
     while True:
         equations = estimating(criterion, draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed))
         found = find_root(
@@ -178,7 +179,7 @@ def _fit_stochastic(
             report=_onward(history, time.perf_counter() - searched, tell),
         )
         theta, near = found.at.theta, True
-        noise, errors = _noise(found.at)
+        noise, errors = _noise(found.at, count)
         enough = probes is not None or count >= MOST_PROBES or bool(np.all(noise <= (LARGEST_NOISE * errors) ** 2))
         if enough or len(history) >= max_iterations:
             break
@@ -193,13 +194,13 @@ def _fit_stochastic(
         at=at,
         solver="stochastic",
         deviance=float(draws.mean()),
-        deviance_error=float(draws.std(ddof=1) / np.sqrt(len(draws))),
+        deviance_error=standard_error(draws),
         deviance_draws=tuple(draws.tolist()),
         converged=found.converged and enough,
         history=tuple(history),
         conditional=stochastic_conditional(sample, fixed),
         posterior=posterior_draws(problem, at, sample),
-        noise=inverse @ at.gradient_covariance @ inverse,
+        noise=coverage_factor(count) ** 2 * inverse @ at.gradient_covariance @ inverse,
         profile=at.profile / criterion.degrees,
         probes=count,
     )
@@ -217,10 +218,11 @@ def _onward(history: list[Step], since: float, tell: Callable[[Step, Point], Non
     return note
 
 
-def _noise(at: Estimate) -> tuple[FloatArray, FloatArray]:
+def _noise(at: Estimate, probes: int) -> tuple[FloatArray, FloatArray]:
     """Monte-Carlo variances and standard errors of the parameters."""
     inverse = np.linalg.pinv(at.metric, hermitian=True)
-    return np.diag(inverse @ at.gradient_covariance @ inverse), np.sqrt(2 * np.diag(inverse).clip(0))
+    noise = coverage_factor(probes) ** 2 * inverse @ at.gradient_covariance @ inverse
+    return np.diag(noise), np.sqrt(2 * np.diag(inverse).clip(0))
 
 
 def is_exact_cheap(cross: CrossProducts) -> bool:

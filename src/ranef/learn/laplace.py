@@ -27,7 +27,7 @@ from ranef.learn.mode import Mode, Solver, find_mode
 from ranef.learn.newton import Point
 from ranef.prior import Layout
 from ranef.solve.cross_products import CrossProducts
-from ranef.solve.elimination import Coefficients, by_block, inner, multiply, zeros
+from ranef.solve.elimination import Coefficients, beside, by_block, inner, multiply, zeros
 from ranef.solve.inverse import Inverse, invert
 from ranef.solve.system import System
 from ranef.solve.weighted import flat, row_variances, sums, sums_of_rows
@@ -402,11 +402,6 @@ def follow_mode(
         out.append(slope + (half + half.T) / 2)
     r = cross.random
     return tuple(out), np.concatenate([t.rest[r : r + problem.fixed, 0], inner(score_phi, v)[:, 0]])
-
-
-def beside(a: Coefficients, b: Coefficients) -> Coefficients:
-    stages = tuple(np.concatenate(pair, axis=2) for pair in zip(a.stages, b.stages, strict=True))
-    return Coefficients(stages, np.concatenate([a.rest, b.rest], axis=1))
 
 
 def _sides(x: Coefficients, first: int, last: int) -> Coefficients:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from ranef.errors import FitError
 from ranef.learn.criterion import EXACT, Criterion, chain_rule, curvature, information, tangents
 from ranef.learn.probes import Probes
-from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
+from ranef.learn.shifts import apart, shifts
+from ranef.solve.elimination import Coefficients, beside, by_block, multiply, zeros
 from ranef.solve.iterative import TOLERANCE, Iterative, log_determinant, prepare_and_solve, solve_iterative
 
 FloatArray = npt.NDArray[np.float64]
@@ -31,11 +32,14 @@ class Estimating:
     probes : Probes
     response : Coefficients
         ``[Z'; X'] W y``.
+    shifts : Coefficients
+        Functionals of the coefficients whose part of the traces is computed exactly; see `ranef.learn.shifts`.
     """
 
     criterion: Criterion
     probes: Probes
     response: Coefficients
+    shifts: Coefficients
 
     def evaluate(self, theta: FloatArray, near: Estimate | None, tolerance: float) -> Estimate:
         """`estimate`."""
@@ -94,12 +98,19 @@ class Estimate:
         return solve_iterative(self.system, right, fixed=fixed).x
 
 
-def estimating(criterion: Criterion, probes: Probes) -> Estimating:
-    """Precompute the right-hand side of the response."""
+def estimating(criterion: Criterion, probes: Probes, exact_shifts: bool = True) -> Estimating:
+    """Precompute the right-hand side of the response.
+
+    Parameters
+    ----------
+    exact_shifts : bool
+        Without, all of the traces is left to the probes: less work for a rough answer.
+    """
     cross = criterion.cross
     unit = zeros(cross, 1)
     unit.rest[-1] = 1.0
-    return Estimating(criterion, probes, multiply(cross, unit, criterion.engine))
+    directions = shifts(cross) if exact_shifts else zeros(cross, 0)
+    return Estimating(criterion, probes, multiply(cross, unit, criterion.engine), directions)
 
 
 def estimate(
@@ -118,22 +129,24 @@ def estimate(
     cross, layout, engine = criterion.cross, criterion.layout, criterion.engine
     warm = warm or {}
     factors = layout.factors(theta)
-    joint = np.full(probes.count + 1, criterion.reml)
+    known = problem.shifts.rest.shape[1]
+    joint = np.full(1 + probes.count + known, criterion.reml)
     joint[0] = True
     system, solved, start = prepare_and_solve(
         cross,
         factors,
         engine,
-        _beside(problem.response, probes.data),
+        beside(problem.response, probes.data, problem.shifts),
         fixed=joint,
-        noise=_beside(zeros(cross, 1), probes.noise),
+        noise=beside(zeros(cross, 1), probes.noise, zeros(cross, known)),
         start=warm.get("solution"),
         tolerance=tolerance,
     )
     # minus the response in the first column: the products are then minus the weighted residual's
     solved.x.rest[-1] = 0.0
     solved.x.rest[-1, 0] = -1.0
-    products = multiply(cross, solved.x, engine)
+    parted = apart(solved.x, problem.shifts, probes.count)
+    products = multiply(cross, parted, engine)
     residual = -float(products.rest[-1, 0])
     if not residual > EXACT * cross.square:
         raise FitError(
@@ -145,10 +158,10 @@ def estimate(
     scores = []
     slopes, errors = [], []
     for grams, factor, product, x in zip(
-        _grams(criterion), factors, by_block(cross, products), by_block(cross, solved.x), strict=True
+        _grams(criterion), factors, by_block(cross, products), by_block(cross, parted), strict=True
     ):
         score = -product[:, :, 0]
-        exact, each = _traces(grams, factor, product[:, :, 1:] - grams @ x[:, :, 1:])
+        exact, each = _traces(grams, factor, product[:, :, 1:] - grams @ x[:, :, 1:], probes.count)
         scores.append(score)
         slopes.append(exact - each - score.T @ score / sigma2)
         errors.append(each)
@@ -191,11 +204,6 @@ def estimate(
     )
 
 
-def _beside(a: Coefficients, b: Coefficients) -> Coefficients:
-    stages = tuple(np.concatenate(pair, axis=2) for pair in zip(a.stages, b.stages, strict=True))
-    return Coefficients(stages, np.concatenate([a.rest, b.rest], axis=1))
-
-
 def _grams(criterion: Criterion) -> tuple[FloatArray, ...]:
     cross = criterion.cross
     out: dict[int, FloatArray] = {kept.block: kept.gram for kept in cross.kept}
@@ -205,11 +213,12 @@ def _grams(criterion: Criterion) -> tuple[FloatArray, ...]:
     return tuple(out[b] for b in range(len(cross.sizes)))
 
 
-def _traces(grams: FloatArray, factor: FloatArray, rest: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _traces(grams: FloatArray, factor: FloatArray, rest: FloatArray, probes: int) -> tuple[FloatArray, FloatArray]:
     """``sum_g Z_g' P Z_g`` as an exact part less what each probe says.
 
-    ``rest`` (levels, k, probes) is what the other columns contribute to the level's equations; by the law of total
-    variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with ``F = (I + H Sigma)^-1``.
+    ``rest`` (levels, k, sides) is what the other columns contribute to the level's equations, in each probe and then in
+    each direction that is known exactly; by the law of total variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with
+    ``F = (I + H Sigma)^-1``.
 
     Returns
     -------
@@ -219,9 +228,9 @@ def _traces(grams: FloatArray, factor: FloatArray, rest: FloatArray) -> tuple[Fl
     sigma = factor @ factor.T
     f = np.linalg.inv(np.eye(len(factor)) + grams @ sigma)
     pulled = f @ rest
-    exact = np.asarray((f @ grams).sum(axis=0))
     each = np.einsum("gas,gbs->sab", pulled, pulled)
-    return exact, each
+    exact = np.asarray((f @ grams).sum(axis=0)) - each[probes:].sum(axis=0)
+    return exact, each[:probes]
 
 
 def stochastic_deviance(problem: Estimating, at: Estimate, names: Sequence[str], probes: int, seed: int) -> FloatArray:

@@ -10,6 +10,7 @@ from scipy.special import chdtrc
 
 from ranef.artifact.model import Model
 from ranef.errors import ConvergenceWarning, OptionError
+from ranef.learn.noise import standard_error
 from ranef.result.criteria import aic, bic, loglik
 from ranef.result.tables import Columns
 from ranef.result.type3 import type3_table
@@ -113,7 +114,7 @@ def difference(smaller: Model, larger: Model) -> tuple[float, float]:
         gained = smaller.info.deviance - larger.info.deviance
         return gained, float(np.hypot(smaller.info.deviance_error, larger.info.deviance_error))
     pairs = one[:common] - two[:common]
-    return float(pairs.mean()), float(pairs.std(ddof=1) / np.sqrt(common))
+    return float(pairs.mean()), standard_error(pairs)
 
 
 def _check(models: Sequence[Model], names: Sequence[str]) -> None:

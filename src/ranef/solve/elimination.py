@@ -38,6 +38,12 @@ def zeros(cross: CrossProducts, sides: int) -> Coefficients:
     )
 
 
+def beside(*parts: Coefficients) -> Coefficients:
+    """Vectors side by side."""
+    stages = tuple(np.concatenate(same, axis=2) for same in zip(*(part.stages for part in parts), strict=True))
+    return Coefficients(stages, np.concatenate([part.rest for part in parts], axis=1))
+
+
 @dataclass(frozen=True, eq=False)
 class ReducedStage:
     """One stage after elimination.
