@@ -14,15 +14,39 @@ from ranef.errors import OptionError
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
 
-# rows, and the number of levels of each factor: lme4's own documentation
+# rows, and the number of levels of each factor: the packages' own documentation
 SHAPES: dict[Callable[[], pa.Table], tuple[int, dict[str, int]]] = {
+    data.bacteria: (220, {"y": 2, "ap": 2, "hilo": 2, "ID": 50, "trt": 3}),
     data.cake: (270, {"replicate": 15, "recipe": 3, "temperature": 6}),
+    data.cbpp: (56, {"herd": 15, "period": 4}),
     data.dyestuff: (30, {"Batch": 6}),
     data.dyestuff2: (30, {"Batch": 6}),
+    data.epil: (236, {"trt": 2}),
+    data.grouseticks: (403, {"INDEX": 403, "BROOD": 118, "YEAR": 3, "LOCATION": 63}),
     data.insteval: (73421, {"s": 2972, "d": 1128, "studage": 4, "lectage": 6, "service": 2, "dept": 14}),
     data.pastes: (60, {"batch": 10, "cask": 3, "sample": 30}),
     data.penicillin: (144, {"plate": 24, "sample": 6}),
+    data.salamanders: (644, {"site": 23, "mined": 2, "spp": 7}),
     data.sleepstudy: (180, {"Subject": 18}),
+    data.soup: (
+        1847,
+        {
+            "RESP": 185,
+            "PROD": 2,
+            "PRODID": 6,
+            "SURENESS": 6,
+            "DAY": 2,
+            "SOUPTYPE": 3,
+            "SOUPFREQ": 3,
+            "COLD": 2,
+            "EASY": 10,
+            "GENDER": 2,
+            "AGEGROUP": 4,
+            "LOCATION": 3,
+        },
+    ),
+    data.verbagg: (7584, {"Gender": 2, "item": 24, "resp": 3, "id": 316, "btype": 3, "situ": 2, "mode": 2, "r2": 2}),
+    data.wine: (72, {"rating": 5, "temp": 2, "contact": 2, "bottle": 8, "judge": 9}),
 }
 
 
@@ -63,7 +87,7 @@ def test_load_by_name() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=r"'sleepstudi'.*Did you mean 'sleepstudy'.*cake, dyestuff"):
+    with pytest.raises(OptionError, match=r"'sleepstudi'.*Did you mean 'sleepstudy'.*bacteria, cake, cbpp"):
         data.load("sleepstudi")
 
 

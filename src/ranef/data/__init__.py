@@ -1,21 +1,47 @@
 """Data to learn from and to test with: the literature's example tables, and simulation with a known truth."""
 
 from ranef.data.simulation import Simulated, Truth, simulate
-from ranef.data.tables import NAMES, cake, dyestuff, dyestuff2, insteval, load, pastes, penicillin, sleepstudy
+from ranef.data.tables import (
+    NAMES,
+    bacteria,
+    cake,
+    cbpp,
+    dyestuff,
+    dyestuff2,
+    epil,
+    grouseticks,
+    insteval,
+    load,
+    pastes,
+    penicillin,
+    salamanders,
+    sleepstudy,
+    soup,
+    verbagg,
+    wine,
+)
 
 __all__ = [
     "NAMES",
     "Simulated",
     "Truth",
+    "bacteria",
     "cake",
+    "cbpp",
     "dyestuff",
     "dyestuff2",
+    "epil",
+    "grouseticks",
     "insteval",
     "load",
     "pastes",
     "penicillin",
+    "salamanders",
     "simulate",
     "sleepstudy",
+    "soup",
+    "verbagg",
+    "wine",
 ]
 
 

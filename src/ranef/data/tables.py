@@ -13,7 +13,23 @@ import pyarrow.parquet as pq
 
 from ranef.errors import OptionError, nearest
 
-NAMES: tuple[str, ...] = ("cake", "dyestuff", "dyestuff2", "insteval", "pastes", "penicillin", "sleepstudy")
+NAMES: tuple[str, ...] = (
+    "bacteria",
+    "cake",
+    "cbpp",
+    "dyestuff",
+    "dyestuff2",
+    "epil",
+    "grouseticks",
+    "insteval",
+    "pastes",
+    "penicillin",
+    "salamanders",
+    "sleepstudy",
+    "soup",
+    "verbagg",
+    "wine",
+)
 """What :func:`load` knows."""
 
 
@@ -50,6 +66,18 @@ def load(name: str) -> pa.Table:
         return pq.read_table(pa.BufferReader(file.read()))
 
 
+def bacteria() -> pa.Table:
+    """Whether H. influenzae was found in children with otitis media, by treatment and week (Venables & Ripley 2002).
+
+    Returns
+    -------
+    pyarrow.Table, 220 rows
+        ``y`` (n or y), ``ap`` (active drug or placebo), ``hilo`` (compliance), ``week``, ``ID`` (50 children),
+        ``trt`` (placebo, drug, drug+).
+    """
+    return load("bacteria")
+
+
 def cake() -> pa.Table:
     """Breaking angles of 270 chocolate cakes: recipe, oven temperature and replicate (Cochran & Cox 1957).
 
@@ -60,6 +88,17 @@ def cake() -> pa.Table:
         ``temp`` (degrees Fahrenheit, as a number).
     """
     return load("cake")
+
+
+def cbpp() -> pa.Table:
+    """New cases of contagious bovine pleuropneumonia in 15 herds over four periods (Lesnoff et al. 2004).
+
+    Returns
+    -------
+    pyarrow.Table, 56 rows
+        ``herd`` (15 levels), ``incidence`` (cases), ``size`` (of the herd), ``period`` (4 levels).
+    """
+    return load("cbpp")
 
 
 def dyestuff() -> pa.Table:
@@ -82,6 +121,30 @@ def dyestuff2() -> pa.Table:
         ``Batch`` (6 levels), ``Yield``.
     """
     return load("dyestuff2")
+
+
+def epil() -> pa.Table:
+    """Seizures of 59 epileptics in four periods of two weeks, placebo against progabide (Thall & Vail 1990).
+
+    Returns
+    -------
+    pyarrow.Table, 236 rows
+        ``y`` (seizures), ``trt`` (2 levels), ``base`` (seizures before), ``age``, ``V4`` (last period), ``subject``,
+        ``period``; ``lbase`` and ``lage`` are centred logarithms.
+    """
+    return load("epil")
+
+
+def grouseticks() -> pa.Table:
+    """Ticks on the heads of red grouse chicks, by brood and location (Elston et al. 2001).
+
+    Returns
+    -------
+    pyarrow.Table, 403 rows
+        ``INDEX`` (403 chicks), ``TICKS``, ``BROOD`` (118 levels), ``HEIGHT`` (metres), ``YEAR`` (3), ``LOCATION`` (63),
+        ``cHEIGHT`` (centred).
+    """
+    return load("grouseticks")
 
 
 def insteval() -> pa.Table:
@@ -118,6 +181,18 @@ def penicillin() -> pa.Table:
     return load("penicillin")
 
 
+def salamanders() -> pa.Table:
+    """Salamanders counted at 23 sites in streams, with and without mining nearby (Price et al. 2016).
+
+    Returns
+    -------
+    pyarrow.Table, 644 rows
+        ``site`` (23 levels), ``mined`` (yes or no), ``cover``, ``sample``, ``DOP``, ``Wtemp``, ``DOY``, ``spp`` (7
+        species and stages), ``count``.
+    """
+    return load("salamanders")
+
+
 def sleepstudy() -> pa.Table:
     """Reaction times of 18 subjects over ten days of restricted sleep (Belenky et al. 2003).
 
@@ -127,3 +202,39 @@ def sleepstudy() -> pa.Table:
         ``Reaction`` (milliseconds), ``Days`` (0 to 9), ``Subject`` (18 levels).
     """
     return load("sleepstudy")
+
+
+def soup() -> pa.Table:
+    """How sure 185 consumers were that a soup was the reference or the test product (Christensen et al. 2011).
+
+    Returns
+    -------
+    pyarrow.Table, 1,847 rows
+        ``RESP`` (185 consumers), ``PROD`` (Ref or Test), ``PRODID`` (6), ``SURENESS`` (1 to 6, ordered), ``DAY`` (2),
+        and about the consumer ``SOUPTYPE``, ``SOUPFREQ``, ``COLD``, ``EASY``, ``GENDER``, ``AGEGROUP``, ``LOCATION``.
+    """
+    return load("soup")
+
+
+def verbagg() -> pa.Table:
+    """Verbal aggression: 316 persons say what they would do in 24 situations (De Boeck & Wilson 2004).
+
+    Returns
+    -------
+    pyarrow.Table, 7,584 rows
+        ``Anger`` (trait score), ``Gender``, ``item`` (24 levels), ``resp`` (no, perhaps, yes), ``id`` (316), ``btype``
+        (curse, scold or shout), ``situ`` (other or self to blame), ``mode`` (want or do), ``r2`` (N or Y).
+    """
+    return load("verbagg")
+
+
+def wine() -> pa.Table:
+    """Bitterness of wine by temperature and contact of juice and skins, rated by nine judges (Randall 1989).
+
+    Returns
+    -------
+    pyarrow.Table, 72 rows
+        ``response`` (0 to 100), ``rating`` (1 to 5, ordered), ``temp`` (cold or warm), ``contact`` (no or yes),
+        ``bottle`` (8), ``judge`` (9).
+    """
+    return load("wine")
