@@ -98,7 +98,7 @@ class Storage:
         FitError
             The budget is exceeded by what is not mapped.
         """
-        if self.resident == math.inf:
+        if self.resident == math.inf or (self.budget == math.inf and not self._maps):
             return
         held = resident_memory()
         if held is not None and held <= self.resident:

@@ -7,7 +7,7 @@ import ranef
 import ranef.data
 from ranef.engine.threads import engine
 from ranef.learn.criterion import Criterion, evaluate
-from ranef.learn.noise import coverage_factor, standard_error
+from ranef.learn.noise import coverage_factor, precise_enough, standard_error
 from ranef.learn.probes import draw_probes
 from ranef.learn.stochastic import estimate, estimating, stochastic_deviance
 from ranef.solve import order
@@ -198,3 +198,23 @@ def test_the_seed_decides_and_options_are_checked(insteval):
     for wrong in ({"probes": 1}, {"probes": 65}, {"probes": "many"}, {"seed": -1}, {"seed": 0.5}):
         with pytest.raises(ranef.OptionError):
             ranef.fit("y ~ 1 + (1 | s)", insteval, **wrong)
+
+
+def test_a_log_likelihood_gets_as_many_probes_as_it_needs():
+    numbers = np.random.default_rng(0).normal(size=64)
+    asked = []
+
+    def values(scale):
+        def some(count, skip):
+            asked.append((skip, count))
+            return scale * numbers[skip:count]
+
+        return some
+
+    assert len(precise_enough(values(0.1), 8)) == 8
+    assert asked == [(0, 8)]
+    # 5 / sqrt(32) is below one and 5 / sqrt(16) is not
+    found = precise_enough(values(5.0), 8)
+    np.testing.assert_array_equal(found, 5.0 * numbers[:32])
+    assert asked[1:] == [(0, 8), (8, 16), (16, 32)]
+    assert len(precise_enough(values(500.0), 8)) == 64

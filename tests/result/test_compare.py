@@ -128,7 +128,7 @@ def test_probes_in_common_leave_the_error_of_the_difference(smaller, larger, sha
         gained, error = difference(*pair)
         off.append((gained - exact[0] + exact[1]) / error)
         ratio.append(error / np.hypot(pair[0].info.deviance_error, pair[1].info.deviance_error))
-    # the mean of 20 squares of a t variable with 15 degrees of freedom is above 2.4 once in 2,000 times
+    # the mean of 20 squares of a normal variable is above 2.4 once in 10,000 times, and the errors are printed larger
     assert np.mean(np.square(off)) < 2.4
     assert np.median(ratio) <= share
 
@@ -143,9 +143,9 @@ def test_fits_without_a_seed_or_a_number_of_probes_in_common():
     )
     gained, error = difference(one, two)
     assert abs(gained - exact[0] + exact[1]) < 4 * error
-    # independent errors; from 16 pairs, a standard deviation is known to a fifth
+    # independent errors; from 8 pairs, a standard deviation is known to a third
     assert 0.5 < error / np.hypot(one.info.deviance_error, two.info.deviance_error) < 1.5
-    assert (len(one.info.deviance_draws), len(more.info.deviance_draws)) == (16, 64)
+    assert (len(one.info.deviance_draws), len(more.info.deviance_draws)) == (8, 64)
     gained, error = difference(one, more)
     assert abs(gained - exact[0] + exact[1]) < 4 * error
     assert error < 0.3 * one.info.deviance_error

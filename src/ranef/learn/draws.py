@@ -6,17 +6,18 @@ error of a hundredth of a draw is nothing beside its spread.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.learn.assemble import Problem
-from ranef.learn.probes import Probes, draw_probes
+from ranef.learn.probes import draw_probes
 from ranef.learn.stochastic import Estimate
 from ranef.learn.uncertainty import FixedEffects
-from ranef.solve.elimination import by_block, forward_substitute, raw_to_spherical
-from ranef.solve.iterative import Iterative, solve_iterative
+from ranef.solve.elimination import by_block
+from ranef.solve.iterative import Iterative, complete, conjugate_gradients, reduce_sides
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -61,11 +62,14 @@ def draw_posterior(problem: Problem, at: Estimate, fixed: FixedEffects, count: i
     cross = criterion.cross
     signs, normal = np.random.SeedSequence(seed, spawn_key=(3,)).spawn(2)
     probes = draw_probes(problem.rows, cross, criterion.engine, count, int(signs.generate_state(1, np.uint64)[0]))
+    halves, right = reduce_sides(system, probes.data, probes.noise)
+    parts, own = _own_parts(system, halves, right)
     # given the fixed effects; draws of these from their own covariance complete them
-    given = solve_iterative(system, probes.data, fixed=False, noise=probes.noise, tolerance=TOLERANCE).x
+    kept = conjugate_gradients(system, right[: cross.random], None, TOLERANCE)[0]
+    given = complete(system, halves, right, kept, False)
     beta = _normal(fixed.vcov / at.sigma2, count, normal)
     values = tuple(v - m @ beta for v, m in zip(by_block(cross, given), fixed.sensitivity, strict=True))
-    return Draws(values, beta, *_own_parts(system, probes))
+    return Draws(values, beta, parts, own)
 
 
 def _normal(covariance: FloatArray, count: int, seed: np.random.SeedSequence) -> FloatArray:
@@ -77,12 +81,11 @@ def _normal(covariance: FloatArray, count: int, seed: np.random.SeedSequence) ->
     return np.asarray(np.linalg.cholesky(covariance) @ draws)
 
 
-def _own_parts(system: Iterative, probes: Probes) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+def _own_parts(
+    system: Iterative, halves: Sequence[FloatArray], right: FloatArray
+) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
     """``parts`` and ``own`` of `Draws`: right-hand sides of the reduced system times its inverse diagonal blocks."""
     cross = system.cross
-    halves, rest = forward_substitute(cross, system.stages, probes.data, system.engine, probes.noise)
-    right = raw_to_spherical(cross, system.factors, rest)
-    right[: cross.random] += probes.noise.rest[: cross.random]
     parts, own = {}, {}
     for stage, reduced, half in zip(cross.stages, system.stages, halves, strict=True):
         turned = reduced.transfer.transpose(0, 2, 1)

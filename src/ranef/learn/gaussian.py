@@ -19,7 +19,7 @@ from ranef.learn.criterion import Criterion
 from ranef.learn.draws import draw_posterior
 from ranef.learn.minimise import Step, minimise
 from ranef.learn.newton import Point
-from ranef.learn.noise import coverage_factor, standard_error
+from ranef.learn.noise import coverage_factor, precise_enough, standard_error
 from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
 from ranef.learn.probes import draw_probes
 from ranef.learn.root import coarse_start, find_root
@@ -39,7 +39,7 @@ STOCHASTIC_TOLERANCE = 1e-5
 MAX_ITERATIONS = 200
 FIRST_PROBES = 8
 MOST_PROBES = 64
-LOGDET_PROBES = 16
+LOGDET_PROBES = 8
 POSTERIOR_DRAWS = 32
 # of a parameter's standard error
 LARGEST_NOISE = 0.05
@@ -163,13 +163,14 @@ def _fit_stochastic(
     history: list[Step] = []
     searched = time.perf_counter()
     near = False
+    drawn = draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed)
     if criterion.cross.rows >= COARSE_ROWS:
-        few = draw_probes(problem.rows, criterion.cross, criterion.engine, COARSE_PROBES, seed)
         # one evaluation at least is left for the search itself
         onward = _onward(history, time.perf_counter() - searched, tell)
-        theta, near = coarse_start(estimating(criterion, few, False), theta, max_iterations - 1, onward)
+        few = estimating(criterion, drawn.first(COARSE_PROBES), False)
+        theta, near = coarse_start(few, theta, max_iterations - 1, onward)
     while True:
-        equations = estimating(criterion, draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed))
+        equations = estimating(criterion, drawn)
         found = find_root(
             equations,
             theta,
@@ -184,9 +185,12 @@ def _fit_stochastic(
         if enough or len(history) >= max_iterations:
             break
         count *= 2
+        drawn = draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed)
     at = found.at
     names = [spec.name for spec in problem.design.spec.groups]
-    draws = stochastic_deviance(equations, at, names, max(count, LOGDET_PROBES), seed)
+    draws = precise_enough(
+        lambda probes, skip: stochastic_deviance(equations, at, names, probes, seed, skip), max(count, LOGDET_PROBES)
+    )
     fixed = fixed_effects(criterion, at)
     sample = draw_posterior(problem, at, fixed, max(count, POSTERIOR_DRAWS), seed)
     inverse = np.linalg.pinv(at.metric, hermitian=True)

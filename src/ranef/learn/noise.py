@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, stdtrit
@@ -9,6 +11,9 @@ from scipy.special import ndtr, stdtrit
 FloatArray = npt.NDArray[np.float64]
 
 ERRORS = 3.0
+# of a deviance: half of it in the log-likelihood
+LARGEST_ERROR = 1.0
+MOST_VALUES = 64
 
 
 def coverage_factor(count: int) -> float:
@@ -23,3 +28,17 @@ def coverage_factor(count: int) -> float:
 def standard_error(values: FloatArray) -> float:
     """Monte-Carlo standard error of the mean of independent values, with its `coverage_factor`."""
     return coverage_factor(len(values)) * float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def precise_enough(values: Callable[[int, int], FloatArray], count: int) -> FloatArray:
+    """``count`` values of a deviance, or twice as many and so on until the error of their mean is below one.
+
+    Parameters
+    ----------
+    values : callable
+        The values from one number (the second argument) up to another (the first).
+    """
+    found = values(count, 0)
+    while standard_error(found) > LARGEST_ERROR and len(found) < MOST_VALUES:
+        found = np.concatenate([found, values(min(2 * len(found), MOST_VALUES), len(found))])
+    return found

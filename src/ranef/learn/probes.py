@@ -43,6 +43,14 @@ class Probes:
     data: Coefficients
     noise: Coefficients
 
+    def first(self, count: int) -> Probes:
+        """The first few of them."""
+        data, noise = (
+            Coefficients(tuple(s[:, :, :count] for s in part.stages), part.rest[:, :count])
+            for part in (self.data, self.noise)
+        )
+        return Probes(count, data, noise)
+
 
 def draw_probes(rows: Rows, cross: CrossProducts, engine: Engine, count: int, seed: int) -> Probes:
     """Draw probes; at most 64."""

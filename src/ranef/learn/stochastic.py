@@ -16,6 +16,7 @@ from ranef.errors import FitError
 from ranef.learn.criterion import EXACT, Criterion, chain_rule, curvature, information, tangents
 from ranef.learn.probes import Probes
 from ranef.learn.shifts import apart, shifts
+from ranef.learn.traces import grams, traces
 from ranef.solve.elimination import Coefficients, beside, by_block, multiply, zeros
 from ranef.solve.iterative import TOLERANCE, Iterative, log_determinant, prepare_and_solve, solve_iterative
 
@@ -157,11 +158,13 @@ def estimate(
     sigma2 = residual / criterion.degrees
     scores = []
     slopes, errors = [], []
-    for grams, factor, product, x in zip(
-        _grams(criterion), factors, by_block(cross, products), by_block(cross, parted), strict=True
+    for own, factor, product, x in zip(
+        grams(cross), factors, by_block(cross, products), by_block(cross, parted), strict=True
     ):
         score = -product[:, :, 0]
-        exact, each = _traces(grams, factor, product[:, :, 1:] - grams @ x[:, :, 1:], probes.count)
+        exact, each = traces(own, factor, product[:, :, 1:] - own @ x[:, :, 1:])
+        # the directions after the probes are known exactly
+        exact, each = exact - each[probes.count :].sum(axis=0), each[: probes.count]
         scores.append(score)
         slopes.append(exact - each - score.T @ score / sigma2)
         errors.append(each)
@@ -204,36 +207,9 @@ def estimate(
     )
 
 
-def _grams(criterion: Criterion) -> tuple[FloatArray, ...]:
-    cross = criterion.cross
-    out: dict[int, FloatArray] = {kept.block: kept.gram for kept in cross.kept}
-    for stage in cross.stages:
-        out[stage.block] = np.empty_like(stage.gram)
-        out[stage.block][stage.old] = stage.gram
-    return tuple(out[b] for b in range(len(cross.sizes)))
-
-
-def _traces(grams: FloatArray, factor: FloatArray, rest: FloatArray, probes: int) -> tuple[FloatArray, FloatArray]:
-    """``sum_g Z_g' P Z_g`` as an exact part less what each probe says.
-
-    ``rest`` (levels, k, sides) is what the other columns contribute to the level's equations, in each probe and then in
-    each direction that is known exactly; by the law of total variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with
-    ``F = (I + H Sigma)^-1``.
-
-    Returns
-    -------
-    exact : float64 array, shape (k, k)
-    each : float64 array, shape (probes, k, k)
-    """
-    sigma = factor @ factor.T
-    f = np.linalg.inv(np.eye(len(factor)) + grams @ sigma)
-    pulled = f @ rest
-    each = np.einsum("gas,gbs->sab", pulled, pulled)
-    exact = np.asarray((f @ grams).sum(axis=0)) - each[probes:].sum(axis=0)
-    return exact, each[:probes]
-
-
-def stochastic_deviance(problem: Estimating, at: Estimate, names: Sequence[str], probes: int, seed: int) -> FloatArray:
+def stochastic_deviance(
+    problem: Estimating, at: Estimate, names: Sequence[str], probes: int, seed: int, skip: int = 0
+) -> FloatArray:
     """The criterion at an estimate, one value for each probe of `ranef.solve.iterative.log_determinant`."""
     criterion = problem.criterion
     nu = criterion.degrees
@@ -241,4 +217,4 @@ def stochastic_deviance(problem: Estimating, at: Estimate, names: Sequence[str],
     if criterion.reml:
         value += np.linalg.slogdet(at.system.precision)[1]
     value += criterion.log_scale - criterion.cross.log_weights
-    return np.asarray(value + log_determinant(at.system, names, probes, seed))
+    return np.asarray(value + log_determinant(at.system, names, probes, seed, skip))

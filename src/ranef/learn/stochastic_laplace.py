@@ -23,7 +23,6 @@ from ranef.learn.laplace import (
     Laplace,
     Sides,
     Tangents,
-    beside,
     mode_at,
     parameter_sums,
     tangent_sides,
@@ -33,7 +32,7 @@ from ranef.learn.likelihood import eta, part
 from ranef.learn.mode import ConjugateGradients, Mode
 from ranef.learn.probes import Probes
 from ranef.learn.traces import grams, traces
-from ranef.solve.elimination import Coefficients, by_block, from_blocks, multiply, zeros
+from ranef.solve.elimination import Coefficients, beside, by_block, from_blocks, multiply, zeros
 from ranef.solve.iterative import (
     Iterative,
     Solved,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class FactorProducts:
     def levels(self) -> int:
         return int(self.gram.shape[0])
 
-    @property
+    @cached_property
     def lanes(self) -> list[list[Range]]:
         """Ranges of levels that share one buffer where a pass adds into the rest's columns."""
         return [

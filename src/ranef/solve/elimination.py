@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from ranef.engine.threads import Engine, Range, ranges
+from ranef.engine.threads import Engine, Range
 from ranef.kernel import eliminate
 from ranef.solve.cross_products import CrossProducts, Stage
 
@@ -248,7 +249,9 @@ def add_lanes(
             np.add(flat[first:last], buffer.reshape(-1)[first:last], out=flat[first:last])
 
     # a task costs as much as adding some ten thousand numbers
-    engine.each(ranges(np.ones(len(flat)), max(1, min(16, flat.size // 65_536))), add)
+    pieces = max(1, min(16, flat.size // 65_536))
+    cuts = [flat.size * i // pieces for i in range(pieces + 1)]
+    engine.each(pairwise(cuts), add)
 
 
 def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine) -> FloatArray:

@@ -146,12 +146,12 @@ def prepare_and_solve(
     """
     draft = _without_fixed(cross, factors, engine)
     crossed, own = _fixed_sides(draft)
-    halves, spherical = _reduce(draft, right, noise)
+    halves, spherical = reduce_sides(draft, right, noise)
     r, p = cross.random, cross.fixed
     both = np.concatenate([crossed, spherical[:r]], axis=1)
     kept, iterations, residual = conjugate_gradients(draft, both, start, tolerance)
     system = _with_fixed(draft, crossed, own, kept[:, :p], iterations)
-    x = _finish(system, halves, spherical, kept[:, p:], fixed)
+    x = complete(system, halves, spherical, kept[:, p:], fixed)
     return system, Solved(x, kept[:, p:], tuple(halves), iterations, residual), kept
 
 
@@ -242,7 +242,13 @@ def precondition(system: Iterative, x: FloatArray) -> FloatArray:
 
 
 def log_determinant(
-    system: Iterative, names: Sequence[str], probes: int, seed: int, iterations: int = 60, tolerance: float = 1e-4
+    system: Iterative,
+    names: Sequence[str],
+    probes: int,
+    seed: int,
+    skip: int = 0,
+    iterations: int = 60,
+    tolerance: float = 1e-4,
 ) -> FloatArray:
     """``log|S_kk|`` by stochastic Lanczos quadrature on the preconditioned system.
 
@@ -255,17 +261,20 @@ def log_determinant(
     names : sequence of str
         Of each block. A sign depends on the seed, the name, the level's code, the coefficient and the probe's number
         alone, so that systems with a factor in common have probes in common.
+    skip : int
+        Leave out the first so many.
 
     Returns
     -------
-    float64 array, shape (probes,)
+    float64 array, shape (probes - skip,)
         One estimate for each probe, independent of each other.
     """
     n = system.cross.random
-    signs, common = np.zeros((n, probes)), []
+    signs, common = np.zeros((n, probes - skip)), []
     for kept, block in zip(system.cross.kept, system.blocks, strict=True):
         root = np.linalg.cholesky(np.linalg.inv(block))
-        signs[kept.place] = _signs(names[kept.block], kept.levels, kept.size, probes, seed).reshape(-1, probes)
+        own = _signs(names[kept.block], kept.levels, kept.size, probes, seed)
+        signs[kept.place] = own[:, :, skip:].reshape(-1, probes - skip)
         shift = np.zeros((n, kept.size))
         shift[kept.place] = root.transpose(0, 2, 1).reshape(-1, kept.size)
         common.append(shift)
@@ -399,9 +408,9 @@ def solve_iterative(
     tolerance : float
         Of the residuals over their right-hand sides, in the preconditioner's metric.
     """
-    halves, spherical = _reduce(system, right, noise)
+    halves, spherical = reduce_sides(system, right, noise)
     kept, iterations, residual = conjugate_gradients(system, spherical[: system.cross.random], start, tolerance)
-    x = _finish(system, halves, spherical, kept, fixed)
+    x = complete(system, halves, spherical, kept, fixed)
     return Solved(x, kept, tuple(halves), iterations, residual)
 
 
@@ -427,8 +436,13 @@ def refine_fixed(system: Iterative, tolerance: float) -> Iterative:
     return _with_fixed(system, crossed, own, pull, iterations)
 
 
-def _reduce(system: Iterative, right: Coefficients, noise: Coefficients | None) -> tuple[list[FloatArray], FloatArray]:
-    """What the stages keep of the right-hand sides, and those of the rest in spherical coordinates."""
+def reduce_sides(
+    system: Iterative, right: Coefficients, noise: Coefficients | None
+) -> tuple[list[FloatArray], FloatArray]:
+    """What the stages keep of the right-hand sides, and those of the rest in spherical coordinates.
+
+    What `solve_iterative` does before conjugate gradients.
+    """
     cross = system.cross
     halves, rest = forward_substitute(cross, system.stages, right, system.engine, noise)
     spherical = raw_to_spherical(cross, system.factors, rest)
@@ -437,7 +451,7 @@ def _reduce(system: Iterative, right: Coefficients, noise: Coefficients | None) 
     return halves, spherical
 
 
-def _finish(
+def complete(
     system: Iterative,
     halves: list[FloatArray],
     spherical: FloatArray,
