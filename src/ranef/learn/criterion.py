@@ -103,8 +103,8 @@ class Criterion:
         return self.cross.rows - (self.cross.fixed if self.reml else 0)
 
     @property
-    def rows(self) -> int:
-        return self.cross.rows
+    def size(self) -> float:
+        return float(self.cross.rows)
 
     def evaluate(self, theta: FloatArray, near: Evaluation | None = None) -> Evaluation:
         """`evaluate`; nothing is taken over from a point nearby."""

@@ -69,8 +69,8 @@ class Laplace:
         return self.of.pattern.cross
 
     @property
-    def rows(self) -> int:
-        return len(self.of.y)
+    def size(self) -> float:
+        return self.of.size
 
     @property
     def fixed(self) -> int:

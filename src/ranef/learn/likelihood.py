@@ -8,9 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.family import Family
+from ranef.family.special import total
 from ranef.solve.weighted import Weighing, linear_predictor, sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
+
+# a row of a million counts rounds as ten thousand rows do: errors of large terms are seldom all of one sign
+COUNTED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,9 @@ class Likelihood:
     weights, offset : float64 array, shape (rows,), or None
     constant : float
         What the family leaves out of each row's log-likelihood, summed.
+    size : float
+        Terms of order one that the log-likelihood sums up, as its rounding errors show them: the rows, and more where
+        counts or trials are large.
     """
 
     family: Family
@@ -33,6 +40,7 @@ class Likelihood:
     weights: FloatArray | None
     offset: FloatArray | None
     constant: float
+    size: float
 
 
 def likelihood(
@@ -47,7 +55,15 @@ def likelihood(
         weights=None if weights is None else weights[order],
         offset=None if offset is None else offset[order],
         constant=family.constant(y, weights),
+        size=len(y) + _counted(family, y, weights) * COUNTED,
     )
+
+
+def _counted(family: Family, y: FloatArray, weights: FloatArray | None) -> float:
+    """All counts, or trials."""
+    if family.kind == "count":
+        return total(lambda y, w: y if w is None else y * w, y, weights)
+    return 0.0 if family.kind != "proportion" or weights is None else total(lambda w: w, weights)
 
 
 def eta(of: Likelihood, coefficients: FloatArray, first: int, last: int) -> FloatArray:

@@ -40,7 +40,10 @@ class Objective(Protocol[At]):
     """What `minimise` works on: `ranef.learn.criterion.Criterion`, or a Laplace deviance."""
 
     @property
-    def rows(self) -> int: ...
+    def size(self) -> float:
+        """How many terms of order one the criterion sums up: its rounding errors grow with it."""
+        ...
+
     def evaluate(self, theta: FloatArray, near: At | None = None) -> At:
         """The criterion at ``theta``; ``near`` is a point to start inner searches from."""
         ...
@@ -160,7 +163,7 @@ def minimise(
         predicted = -(current.gradient @ step + step @ (current.metric + correction) @ step / 2)
         gained = current.deviance - trial.deviance
         # the last digits of the deviance are rounding
-        rounding = 1e-13 * (objective.rows + abs(current.deviance))
+        rounding = 1e-13 * (objective.size + abs(current.deviance))
         ratio = 1.0 if abs(gained) <= rounding and predicted <= 10 * rounding else gained / predicted
         if ratio <= 1e-3:
             note(trial, decrement, False)

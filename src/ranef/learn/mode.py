@@ -151,12 +151,14 @@ def find_mode(
     best = -np.inf
     halvings = 0
     found = False
+    # of the log-likelihood: no step can be told to be better than this
+    rounding = 1e-13 * of.size
     for step in range(MOST_STEPS):
         x = to_raw(pattern.cross, factors, u)
         value, score, weight = linearise(of, flat(pattern.cross, x)[:, 0], phi)
         penalty = random_square(pattern.cross, u)
         objective = value - penalty / 2
-        if not objective >= best - 1e-11 * (1 + abs(best)):
+        if not objective >= best - 1e-11 * (1 + abs(best)) - rounding:
             halvings += 1
             if last is None or halvings > MOST_HALVINGS:
                 raise FitError(
@@ -178,7 +180,7 @@ def find_mode(
         if not joint:
             gradient.rest[cross.random :] = 0.0
         decrement = float(inner(du, gradient)[0, 0]) / 2
-        found = decrement <= solver.tolerance
+        found = decrement <= max(solver.tolerance, rounding)
         last, best = u, objective
         u = Coefficients(tuple(a + b for a, b in zip(u.stages, du.stages, strict=True)), u.rest + du.rest)
     raise FitError(
