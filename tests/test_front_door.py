@@ -290,7 +290,6 @@ def test_progress_goes_to_stderr(data, progress, shown, capsys):
         ({"family": 3}, "family=3 is not known: use 'gaussian', 'bernoulli'"),
         ({"family": "poisson", "link": "logit"}, "link='logit' is not known for family='poisson': use 'log'"),
         ({"family": "poisson", "method": "reml"}, "for family='poisson': use 'laplace' or 'joint'"),
-        ({"family": "poisson", "solver": "stochastic"}, "for family='poisson': use 'auto' or 'exact'"),
         ({"family": "ordinal", "link": 3}, "link=3: give the name of a link"),
         ({"link": "log"}, "'identity'"),
         ({"method": "laplace"}, "'reml' or 'ml'"),

@@ -10,7 +10,7 @@ from ranef.family import family
 from ranef.learn.laplace import Laplace, origin
 from ranef.learn.likelihood import likelihood
 from ranef.learn.mode import Exact
-from ranef.prior import Layout, Structure
+from ranef.prior import Kind, Layout, Structure
 from ranef.solve.rows import Block, Rows
 from ranef.solve.weighted import weighing
 
@@ -40,7 +40,7 @@ def _blocks(name: str, x: FloatArray, rng: np.random.Generator) -> list[Block]:
 
 
 def laplace_problem(
-    terms: str, name: str, link: str, joint: bool, pool: Engine, kind: str = "full"
+    terms: str, name: str, link: str, joint: bool, pool: Engine, kind: Kind = "full"
 ) -> tuple[Laplace, FloatArray]:
     """A problem, and parameters to evaluate it at."""
     rng = np.random.default_rng(7)

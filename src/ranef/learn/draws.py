@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.learn.assemble import Problem
-from ranef.learn.probes import draw_probes
+from ranef.learn.probes import Probes, draw_probes
 from ranef.learn.stochastic import Estimate
 from ranef.learn.uncertainty import FixedEffects
 from ranef.solve.elimination import by_block
@@ -58,18 +58,36 @@ def draw_posterior(problem: Problem, at: Estimate, fixed: FixedEffects, count: i
     seed : int
         That of the fit; the draws are independent of its probes.
     """
-    criterion, system = problem.criterion, at.system
-    cross = criterion.cross
-    signs, normal = np.random.SeedSequence(seed, spawn_key=(3,)).spawn(2)
-    probes = draw_probes(problem.rows, cross, criterion.engine, count, int(signs.generate_state(1, np.uint64)[0]))
+    criterion = problem.criterion
+    probes = draw_probes(problem.rows, criterion.cross, criterion.engine, count, signs_seed(seed))
+    return draws_from(at.system, probes, fixed.vcov / at.sigma2, fixed, seed)
+
+
+def signs_seed(seed: int) -> int:
+    """Of the signs of probes that are independent of the search's."""
+    return int(_seeds(seed)[0].generate_state(1, np.uint64)[0])
+
+
+def draws_from(system: Iterative, probes: Probes, vcov: FloatArray, fixed: FixedEffects, seed: int) -> Draws:
+    """Draws from probes of their own.
+
+    Parameters
+    ----------
+    vcov : float64 array, shape (p, p)
+        Covariance of the fixed effects over sigma^2.
+    """
     halves, right = reduce_sides(system, probes.data, probes.noise)
     parts, own = _own_parts(system, halves, right)
     # given the fixed effects; draws of these from their own covariance complete them
-    kept = conjugate_gradients(system, right[: cross.random], None, TOLERANCE)[0]
+    kept = conjugate_gradients(system, right[: system.cross.random], None, TOLERANCE)[0]
     given = complete(system, halves, right, kept, False)
-    beta = _normal(fixed.vcov / at.sigma2, count, normal)
-    values = tuple(v - m @ beta for v, m in zip(by_block(cross, given), fixed.sensitivity, strict=True))
+    beta = _normal(vcov, probes.count, _seeds(seed)[1])
+    values = tuple(v - m @ beta for v, m in zip(by_block(system.cross, given), fixed.sensitivity, strict=True))
     return Draws(values, beta, parts, own)
+
+
+def _seeds(seed: int) -> list[np.random.SeedSequence]:
+    return np.random.SeedSequence(seed, spawn_key=(3,)).spawn(2)
 
 
 def _normal(covariance: FloatArray, count: int, seed: np.random.SeedSequence) -> FloatArray:

@@ -15,6 +15,8 @@ from ranef.design.build import Design
 from ranef.engine.threads import Engine
 from ranef.family import Family
 from ranef.learn.assemble import Outcome, assemble, natural
+from ranef.learn.gaussian import STOCHASTIC_TOLERANCE, Solver, is_exact_cheap
+from ranef.learn.generalized_stochastic import fit_stochastic
 from ranef.learn.laplace import Laplace, LaplacePoint, origin
 from ranef.learn.minimise import Minimum, Step, minimise
 from ranef.learn.mode import Exact
@@ -48,6 +50,9 @@ def fit_generalized(
     engine: Engine,
     *,
     quadrature: int = 1,
+    solver: Solver = "auto",
+    probes: int | None = None,
+    seed: int = 0,
     start: Mapping[str, FloatArray] | None = None,
     tolerance: float | None = None,
     max_iterations: int | None = None,
@@ -64,10 +69,17 @@ def fit_generalized(
     engine : Engine
     quadrature : int
         Nodes of each level's integral, for one scalar random term (lme4's nAGQ); 1 is the Laplace approximation.
+    solver : {"auto", "exact", "stochastic"}
+        ``"auto"`` is exact where that takes seconds, and for quadrature.
+    probes : int, optional
+        Of the stochastic solver; None starts with 8 and doubles them until the Monte-Carlo error of every parameter is
+        a twentieth of its standard error.
+    seed : int
+        Of the probes.
     start : mapping of str to float64 array (k, k), optional
         Starting covariance of each grouping factor.
     tolerance : float, optional
-        The search ends when a step is predicted to lower the deviance by less; default 1e-9.
+        The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-5.
     max_iterations : int, optional
         Evaluations; default 200.
     report : callable, optional
@@ -83,8 +95,23 @@ def fit_generalized(
     prepared = prepare_generalized(design, family, engine)
     if quadrature > 1:
         check_one_scalar_term(prepared.layout, tuple(spec.name for spec in design.spec.groups))
-    tolerance = TOLERANCE if tolerance is None else tolerance
     most = MAX_ITERATIONS if max_iterations is None else max_iterations
+    cross = prepared.of.pattern.cross
+    stochastic = solver == "stochastic" or (solver == "auto" and not is_exact_cheap(cross))
+    # with stages alone nothing is left to sample, and there is no quadrature for more
+    if stochastic and cross.kept:
+        return fit_stochastic(
+            prepared,
+            method,
+            probes=probes,
+            seed=seed,
+            start=start,
+            tolerance=STOCHASTIC_TOLERANCE if tolerance is None else tolerance,
+            max_iterations=most,
+            begun=begun,
+            report=report,
+        )
+    tolerance = TOLERANCE if tolerance is None else tolerance
     history: list[Step] = []
 
     def tell(step: Step, at: LaplacePoint) -> None:

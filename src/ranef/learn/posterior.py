@@ -11,7 +11,7 @@ from ranef.learn.assemble import Problem
 from ranef.learn.criterion import Criterion, Evaluation
 from ranef.learn.draws import Draws
 from ranef.learn.laplace import LaplacePoint
-from ranef.learn.stochastic import Estimate
+from ranef.learn.newton import Point
 from ranef.learn.uncertainty import FixedEffects
 
 FloatArray = npt.NDArray[np.float64]
@@ -85,7 +85,7 @@ def stochastic_conditional(draws: Draws, fixed: FixedEffects) -> list[FloatArray
     return out
 
 
-def posterior_draws(problem: Problem, at: Estimate, draws: Draws) -> PosteriorDraws:
+def posterior_draws(problem: Problem, at: Point, draws: Draws) -> PosteriorDraws:
     """What the variance of a linear combination of coefficients needs; see `PosteriorDraws`."""
     chain = tuple(stage.block for stage in problem.criterion.cross.stages)
     values, known = [], []

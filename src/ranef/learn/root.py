@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ranef.errors import FitError
 from ranef.learn.minimise import Step
 from ranef.learn.newton import Point, corrected, newton_step
 
@@ -131,7 +132,16 @@ def find_root(
             continue
         if spent or refused > MOST_REFUSALS:
             return Root(current, False, tuple(history), decrement)
-        trial = equations.evaluate(equations.canonical(current.theta + step), current, _accuracy(decrement))
+        try:
+            trial = equations.evaluate(equations.canonical(current.theta + step), current, _accuracy(decrement))
+        except FitError:
+            # too far out: a shorter step, unless there is no way on
+            refused += 1
+            if refused > MOST_REFUSALS:
+                raise
+            damping = max(10 * damping, 1.0)
+            _, step = newton_step(current, correction, damping)
+            continue
         measure, _ = newton_step(trial, np.zeros_like(correction), 0.0)
         if measure > max(decrement, tolerance):
             note(trial, measure, False)
@@ -164,7 +174,10 @@ def coarse_start(
     at: At | None = None
     before = np.inf
     for iteration in range(max_iterations):
-        at = equations.evaluate(theta, at, LOOSEST)
+        try:
+            at = equations.evaluate(theta, at, LOOSEST)
+        except FitError:
+            return start, False
         decrement, step = newton_step(at, np.zeros_like(at.metric), 0.0)
         if report is not None:
             report(Step(iteration, float("nan"), decrement, True, time.perf_counter() - begun), at)

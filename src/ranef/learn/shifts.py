@@ -33,15 +33,16 @@ def shifts(cross: CrossProducts) -> Coefficients:
     return from_blocks(cross, values, sides)
 
 
-def apart(solved: Coefficients, functionals: Coefficients, probes: int) -> Coefficients:
+def apart(solved: Coefficients, functionals: Coefficients, probes: int, before: int = 1) -> Coefficients:
     """The probes without the directions that are known, and these.
 
     Parameters
     ----------
     solved : Coefficients
-        Sides: one that stays as it is, ``probes`` draws ``x``, then ``QV``. Raw coordinates.
+        Sides: ``before`` that stay as they are, ``probes`` draws ``x``, then ``QV``. Raw coordinates.
     functionals : Coefficients
         ``V``.
+    probes, before : int
 
     Returns
     -------
@@ -49,13 +50,18 @@ def apart(solved: Coefficients, functionals: Coefficients, probes: int) -> Coeff
         In place of the draws, what is independent of ``V'x``; in place of ``QV``, a ``K`` with
         ``KK' = QV (V'QV)^-1 V'Q``.
     """
-    first, last = 1 + probes, 1 + probes + functionals.rest.shape[1]
-    found = inner(functionals, solved)
-    root = _inverse_root(found[:, first:last])
-    change = np.eye(last)
-    change[first:, 1:first] = -root @ root.T @ found[:, 1:first]
-    change[first:, first:] = root
+    change = separation(inner(functionals, solved), probes, before)
     return Coefficients(tuple(s @ change for s in solved.stages), solved.rest @ change)
+
+
+def separation(found: FloatArray, probes: int, before: int) -> FloatArray:
+    """What the sides of `apart` are multiplied by, given their products ``found`` with the functionals."""
+    first, last = before + probes, found.shape[1]
+    root = _inverse_root(found[:, first:])
+    change = np.eye(last)
+    change[first:, before:first] = -root @ root.T @ found[:, before:first]
+    change[first:, first:] = root
+    return change
 
 
 def _inverse_root(covariance: FloatArray) -> FloatArray:

@@ -162,9 +162,7 @@ def estimate(
         grams(cross), factors, by_block(cross, products), by_block(cross, parted), strict=True
     ):
         score = -product[:, :, 0]
-        exact, each = traces(own, factor, product[:, :, 1:] - own @ x[:, :, 1:])
-        # the directions after the probes are known exactly
-        exact, each = exact - each[probes.count :].sum(axis=0), each[: probes.count]
+        exact, each = traces(own, factor, product[:, :, 1:] - own @ x[:, :, 1:], probes.count)
         scores.append(score)
         slopes.append(exact - each - score.T @ score / sigma2)
         errors.append(each)

@@ -9,7 +9,7 @@ spread is the Monte-Carlo error. The tangents come from the same batch of solves
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -137,6 +137,12 @@ def laplace_equations(problem: Laplace, count: int, seed: int) -> LaplaceEquatio
     return LaplaceEquations(problem, count, seed, from_blocks(cross, noise, count))
 
 
+def probes_at(equations: LaplaceEquations, weight: FloatArray) -> Probes:
+    """The probes of the working system with these weights of the rows."""
+    data = sign_sums(equations.problem.of.pattern, np.sqrt(weight), equations.count, equations.seed)
+    return Probes(equations.count, data, equations.noise)
+
+
 def estimate_laplace(
     equations: LaplaceEquations, parameters: FloatArray, near: LaplaceEstimate | None, tolerance: float
 ) -> LaplaceEstimate:
@@ -153,7 +159,7 @@ def estimate_laplace(
     problem = replace(equations.problem, solver=solver)
     layout = problem.layout
     moving = directions(layout)
-    start = problem.start if near is None else _extrapolated(problem, moving, near, parameters)
+    start = problem.start if near is None else extrapolated(problem, near, parameters)
     mode, factors, phi = mode_at(problem, parameters, start)
     system = cast(Iterative, mode.system)
     cross, engine, count = mode.cross, problem.of.pattern.engine, equations.count
@@ -163,8 +169,7 @@ def estimate_laplace(
     scores = tuple(s[:, :, 0] for s in by_block(cross, mode.sums))
     moved, score_phi, information_phi = parameter_sums(problem, mode, phi)
     sides = tangent_sides(problem, mode, scores, score_phi, moving)
-    data = sign_sums(problem.of.pattern, np.sqrt(mode.weight), count, equations.seed)
-    probes = Probes(count, data, equations.noise)
+    probes = probes_at(equations, mode.weight)
     solved, warm = _solve(problem, system, probes, sides, near, accuracy)
     drawn, tangent = _apart(solved.x, count)
     found = tangents_from(problem, mode, sides, tangent, information_phi)
@@ -219,16 +224,14 @@ def _solver(tolerance: float) -> ConjugateGradients:
     )
 
 
-def _extrapolated(
-    problem: Laplace, moving: tuple[FloatArray, ...], near: LaplaceEstimate, parameters: FloatArray
-) -> Coefficients:
+def extrapolated(problem: Laplace, near: LaplaceEstimate, parameters: FloatArray) -> Coefficients:
     """The mode at new parameters to first order: ``du = dLambda' Z'g + Lambda' d(Z'g)``."""
     m = problem.layout.parameters
     factors = problem.layout.factors(parameters[:m])
     cross, u = near.mode.cross, near.mode.u
     change = [
         components(moved, new @ new.T - old @ old.T)
-        for moved, new, old in zip(moving, factors, near.factors, strict=True)
+        for moved, new, old in zip(directions(problem.layout), factors, near.factors, strict=True)
     ]
     by = np.concatenate([*change, (parameters - near.theta)[m:]])
     turned = [s @ (new - old) for s, new, old in zip(near.scores, factors, near.factors, strict=True)]
@@ -346,10 +349,8 @@ def _drift(system: Iterative, solved: Solved, count: int, sides: Sides) -> Coeff
     return Coefficients(tuple(sign * s for s in y.stages), sign * y.rest)
 
 
-def laplace_deviance(
-    equations: LaplaceEquations, at: LaplaceEstimate, names: tuple[str, ...], probes: int, seed: int
-) -> FloatArray:
+def laplace_deviance(problem: Laplace, at: LaplaceEstimate, names: Sequence[str], probes: int, seed: int) -> FloatArray:
     """The Laplace deviance at an estimate, one value for each probe of `ranef.solve.iterative.log_determinant`."""
     mode = at.mode
-    value = -2 * (mode.value + equations.problem.of.constant) + mode.penalty + at.system.logdet_stages
+    value = -2 * (mode.value + problem.of.constant) + mode.penalty + at.system.logdet_stages
     return np.asarray(value + log_determinant(at.system, names, probes, seed))

@@ -19,7 +19,7 @@ def grams(cross: CrossProducts) -> tuple[FloatArray, ...]:
     return tuple(out[b] for b in range(len(cross.sizes)))
 
 
-def traces(own: FloatArray, factor: FloatArray, rest: FloatArray) -> tuple[FloatArray, FloatArray]:
+def traces(own: FloatArray, factor: FloatArray, rest: FloatArray, probes: int) -> tuple[FloatArray, FloatArray]:
     """``sum_g Z_g' P Z_g`` of one block as an exact part less what each probe says.
 
     By the law of total variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with ``F = (I + H Sigma)^-1``.
@@ -30,8 +30,10 @@ def traces(own: FloatArray, factor: FloatArray, rest: FloatArray) -> tuple[Float
         ``H`` of each level.
     factor : float64 array, shape (k, k)
         ``Lambda``.
-    rest : float64 array, shape (levels, k, probes)
-        What the other columns contribute to the level's equations.
+    rest : float64 array, shape (levels, k, sides)
+        What the other columns contribute to the level's equations, in each probe and then in each direction that is
+        known exactly.
+    probes : int
 
     Returns
     -------
@@ -40,4 +42,5 @@ def traces(own: FloatArray, factor: FloatArray, rest: FloatArray) -> tuple[Float
     """
     f = np.linalg.inv(np.eye(len(factor)) + own @ (factor @ factor.T))
     pulled = f @ rest
-    return np.asarray((f @ own).sum(axis=0)), np.einsum("gas,gbs->sab", pulled, pulled)
+    each = np.einsum("gas,gbs->sab", pulled, pulled)
+    return np.asarray((f @ own).sum(axis=0) - each[probes:].sum(axis=0)), each[:probes]

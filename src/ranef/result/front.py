@@ -94,11 +94,12 @@ def fit(
     solver : {"auto", "exact", "stochastic"}
         Exact: a dense Cholesky factorisation of what is left after the largest grouping factor, and what nests with
         it, is eliminated. Stochastic: conjugate gradients, and traces from random probes; the Monte-Carlo error of
-        every variance and of the log-likelihood is reported; of Gaussian models. ``"auto"`` is exact where that takes
-        seconds: up to 2,000 random effects besides those eliminated.
+        every variance and of the log-likelihood is reported. ``"auto"`` is exact where that takes seconds: up to 2,000
+        random effects besides those eliminated.
     probes : int or "auto"
         Probes of the stochastic solver, 2 to 64. ``"auto"`` begins with 8 and doubles them until the Monte-Carlo error
-        of every covariance parameter is at most a twentieth of its standard error.
+        of every covariance parameter (and outside the Gaussian family of every other parameter too) is at most a
+        twentieth of its standard error.
     seed : int
         Of the probes: the same seed gives the same fit to the last bit.
     quadrature : int
@@ -154,11 +155,6 @@ def fit(
     distribution = family_of(family, link)
     method_ = _method(distribution, method)
     solver = cast(Solver, choice("solver", solver, SOLVERS))
-    if solver == "stochastic" and distribution.kind != "number":
-        raise OptionError(
-            f"solver='stochastic' is not known for family={distribution.name!r}: use 'auto' or 'exact', or "
-            "family='gaussian'"
-        )
     missing = cast(Missing, choice("missing", missing, MISSING))
     if probes != "auto" and not (isinstance(probes, int) and 2 <= probes <= MOST_PROBES):
         raise OptionError(f"probes={probes!r}: give a whole number from 2 to {MOST_PROBES}, or 'auto'")
@@ -204,6 +200,9 @@ def fit(
                 cast(generalized.Method, method_),
                 pool,
                 quadrature=quadrature,
+                solver=solver,
+                probes=None if probes == "auto" else probes,
+                seed=seed,
                 start=covariances,
                 tolerance=tolerance,
                 max_iterations=max_iterations,

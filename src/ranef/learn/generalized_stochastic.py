@@ -1,0 +1,142 @@
+"""A generalized mixed model with many levels of several crossed factors: Laplace's approximation by probes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.model import Model
+from ranef.learn.assemble import Outcome, assemble, natural
+from ranef.learn.doubling import COARSE_ROWS, Searched, noise, search_doubling
+from ranef.learn.draws import Draws, draws_from, signs_seed
+from ranef.learn.laplace import Laplace, origin
+from ranef.learn.likelihood import linearise
+from ranef.learn.minimise import Step
+from ranef.learn.mode import ConjugateGradients, find_mode
+from ranef.learn.posterior import posterior_draws, stochastic_conditional
+from ranef.learn.prepared import Generalized, describe, marginal_fit, starting_theta, working_problem
+from ranef.learn.stochastic_laplace import LaplaceEstimate, laplace_deviance, laplace_equations, probes_at
+from ranef.learn.uncertainty import (
+    FixedEffects,
+    ParameterUncertainty,
+    fixed_effects,
+    free_parameters,
+    inverse_information,
+)
+from ranef.solve.weighted import flat
+
+FloatArray = npt.NDArray[np.float64]
+
+LOGDET_PROBES = 16
+POSTERIOR_DRAWS = 32
+# of the joint mode that the search starts from
+START = ConjugateGradients(tolerance=1e-1, accuracy=1e-2)
+
+
+def fit_stochastic(
+    prepared: Generalized,
+    method: str,
+    *,
+    probes: int | None,
+    seed: int,
+    start: Mapping[str, FloatArray] | None,
+    tolerance: float,
+    max_iterations: int,
+    begun: float,
+    report: Callable[[Step, float, Mapping[str, FloatArray]], None] | None,
+) -> Model:
+    """Fit by the stochastic solver; see `ranef.learn.generalized.fit_generalized`."""
+    problem, parameters = starting_point(prepared, method == "joint", start)
+    history: list[Step] = []
+
+    def tell(step: Step, at: LaplaceEstimate) -> Step:
+        history.append(replace(step, iteration=len(history), seconds=time.perf_counter() - begun))
+        if report is not None:
+            report(history[-1], *natural(working_problem(prepared, at), at))
+        return history[-1]
+
+    found = search_doubling(
+        lambda count: laplace_equations(problem, count, seed),
+        parameters,
+        coarse=len(problem.of.y) >= COARSE_ROWS,
+        probes=probes,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        report=tell,
+    )
+    return _model(prepared, problem, found, method, seed, begun)
+
+
+def starting_point(
+    prepared: Generalized, joint: bool, start: Mapping[str, FloatArray] | None
+) -> tuple[Laplace, FloatArray]:
+    """The problem, and where its search begins: at the joint mode that goes with the first covariances."""
+    cross, layout = prepared.of.pattern.cross, prepared.layout
+    beta, phi = marginal_fit(prepared)
+    u = origin(cross, beta)
+    theta = starting_theta(prepared, u, phi, start)
+    mode = find_mode(prepared.of, layout.factors(theta), u, phi, True, START)
+    beta = mode.u.rest[cross.random : cross.random + cross.fixed, 0]
+    problem = Laplace(prepared.of, layout, joint, START, mode.u)
+    return problem, np.concatenate([theta, np.zeros(0) if joint else beta, phi])
+
+
+def _model(
+    prepared: Generalized,
+    laplace: Laplace,
+    found: Searched[LaplaceEstimate],
+    method: str,
+    seed: int,
+    begun: float,
+) -> Model:
+    at, family, layout = found.root.at, prepared.family, prepared.layout
+    problem = working_problem(prepared, at)
+    phi = laplace.split(at.theta)[2]
+    m, p = layout.parameters, laplace.fixed
+    covariance, unknown = _covariance(laplace, at)
+    fixed = fixed_effects(problem.criterion, at)
+    if p:
+        fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
+    names = tuple(spec.name for spec in prepared.design.spec.groups)
+    deviances = laplace_deviance(laplace, at, names, max(found.probes, LOGDET_PROBES), seed)
+    sample = _posterior(laplace, at, fixed, max(found.probes, POSTERIOR_DRAWS), seed)
+    outcome = Outcome(
+        at=at,
+        solver="stochastic",
+        deviance=float(deviances.mean()),
+        deviance_error=float(deviances.std(ddof=1) / np.sqrt(len(deviances))),
+        deviance_draws=tuple(deviances.tolist()),
+        converged=found.root.converged and found.enough,
+        history=found.history,
+        conditional=stochastic_conditional(sample, fixed),
+        posterior=posterior_draws(problem, at, sample),
+        noise=noise(at)[:m, :m],
+        profile=np.zeros(m),
+        probes=found.probes,
+    )
+    described = describe(family, method, phi, covariance, p)
+    bordered = np.zeros((m + 1, m + 1))
+    bordered[:m, :m] = covariance[:m, :m]
+    lost = np.zeros((m + 1, unknown.shape[1]))
+    lost[:m] = unknown[:m]
+    uncertainty = ParameterUncertainty(bordered, lost, "average")
+    none = np.zeros((0, *fixed.vcov.shape))
+    return assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described)
+
+
+def _covariance(laplace: Laplace, at: LaplaceEstimate) -> tuple[FloatArray, FloatArray]:
+    """Inverse of the average information over all parameters."""
+    free = np.concatenate([free_parameters(laplace.layout, at.factors), np.ones(laplace.others, np.bool_)])
+    return inverse_information(at.information, np.flatnonzero(free))
+
+
+def _posterior(laplace: Laplace, at: LaplaceEstimate, fixed: FixedEffects, count: int, seed: int) -> Draws:
+    """Draws of all coefficients, at the mode's weights."""
+    phi = laplace.split(at.theta)[2]
+    own = laplace_equations(laplace, count, signs_seed(seed))
+    _, _, weight = linearise(laplace.of, flat(at.mode.cross, at.mode.x)[:, 0], phi)
+    return draws_from(at.system, probes_at(own, weight), fixed.vcov, fixed, seed)
