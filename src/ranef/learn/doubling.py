@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.learn.minimise import Step
+from ranef.learn.noise import coverage_factor
 from ranef.learn.root import Equations, Estimated, Root, coarse_start, find_root
 
 FloatArray = npt.NDArray[np.float64]
@@ -59,7 +60,7 @@ def search_doubling(
     draw: Callable[[int], Equations[At]],
     start: FloatArray,
     *,
-    coarse: bool,
+    coarse: Equations[At] | None,
     probes: int | None,
     tolerance: float,
     max_iterations: int,
@@ -71,8 +72,8 @@ def search_doubling(
     ----------
     draw : callable
         The equations with a given number of probes.
-    coarse : bool
-        Begin with very few.
+    coarse : Equations, optional
+        With very few probes, to begin with.
     probes : int, optional
         Their number; None doubles it until the Monte-Carlo error of every parameter is a twentieth of its standard
         error.
@@ -86,9 +87,9 @@ def search_doubling(
 
     count = FIRST_PROBES if probes is None else probes
     theta, near = start, False
-    if coarse:
+    if coarse is not None:
         # one evaluation at least is left for the search itself
-        theta, near = coarse_start(draw(COARSE_PROBES), theta, max_iterations - 1, note)
+        theta, near = coarse_start(coarse, theta, max_iterations - 1, note)
     while True:
         equations = draw(count)
         found = find_root(
@@ -100,18 +101,18 @@ def search_doubling(
             report=note,
         )
         theta, near = found.at.theta, True
-        enough = probes is not None or count >= MOST_PROBES or _is_quiet(found.at)
+        enough = probes is not None or count >= MOST_PROBES or _is_quiet(found.at, count)
         if enough or len(history) >= max_iterations:
             return Searched(found, equations, count, enough, tuple(history))
         count *= 2
 
 
-def noise(at: Noisy) -> FloatArray:
-    """Monte-Carlo covariance of the parameters."""
+def noise(at: Noisy, probes: int) -> FloatArray:
+    """Monte-Carlo covariance of the parameters, its errors as `ranef.learn.noise` has them."""
     inverse = np.linalg.pinv(at.metric, hermitian=True)
-    return np.asarray(inverse @ at.gradient_covariance @ inverse)
+    return np.asarray(coverage_factor(probes) ** 2 * inverse @ at.gradient_covariance @ inverse)
 
 
-def _is_quiet(at: Noisy) -> bool:
+def _is_quiet(at: Noisy, probes: int) -> bool:
     variances = 2 * np.diag(np.linalg.pinv(at.metric, hermitian=True)).clip(0)
-    return bool(np.all(np.diag(noise(at)) <= LARGEST_NOISE**2 * variances))
+    return bool(np.all(np.diag(noise(at, probes)) <= LARGEST_NOISE**2 * variances))

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from ranef.artifact.model import Model
 from ranef.learn.assemble import Outcome, assemble, natural
-from ranef.learn.doubling import COARSE_ROWS, Searched, noise, search_doubling
+from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, Searched, noise, search_doubling
 from ranef.learn.draws import Draws, draws_from, signs_seed
 from ranef.learn.laplace import Laplace, origin
 from ranef.learn.likelihood import linearise
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
+from ranef.learn.noise import standard_error
 from ranef.learn.posterior import posterior_draws, stochastic_conditional
 from ranef.learn.prepared import Generalized, describe, marginal_fit, starting_theta, working_problem
 from ranef.learn.stochastic_laplace import LaplaceEstimate, laplace_deviance, laplace_equations, probes_at
@@ -62,7 +63,7 @@ def fit_stochastic(
     found = search_doubling(
         lambda count: laplace_equations(problem, count, seed),
         parameters,
-        coarse=len(problem.of.y) >= COARSE_ROWS,
+        coarse=laplace_equations(problem, COARSE_PROBES, seed, False) if len(problem.of.y) >= COARSE_ROWS else None,
         probes=probes,
         tolerance=tolerance,
         max_iterations=max_iterations,
@@ -108,13 +109,13 @@ def _model(
         at=at,
         solver="stochastic",
         deviance=float(deviances.mean()),
-        deviance_error=float(deviances.std(ddof=1) / np.sqrt(len(deviances))),
+        deviance_error=standard_error(deviances),
         deviance_draws=tuple(deviances.tolist()),
         converged=found.root.converged and found.enough,
         history=found.history,
         conditional=stochastic_conditional(sample, fixed),
         posterior=posterior_draws(problem, at, sample),
-        noise=noise(at)[:m, :m],
+        noise=noise(at, found.probes)[:m, :m],
         profile=np.zeros(m),
         probes=found.probes,
     )

@@ -31,8 +31,9 @@ from ranef.learn.laplace import (
 from ranef.learn.likelihood import eta, part
 from ranef.learn.mode import ConjugateGradients, Mode
 from ranef.learn.probes import Probes
+from ranef.learn.shifts import separation, shifts
 from ranef.learn.traces import grams, traces
-from ranef.solve.elimination import Coefficients, beside, by_block, from_blocks, multiply, zeros
+from ranef.solve.elimination import Coefficients, beside, by_block, from_blocks, inner, multiply, zeros
 from ranef.solve.iterative import (
     Iterative,
     Solved,
@@ -62,12 +63,15 @@ class LaplaceEquations:
     seed : int
     noise : Coefficients
         Standard normal numbers of the probes, spherical coordinates.
+    shifts : Coefficients
+        Functionals of the coefficients whose part of all variances is computed exactly; see `ranef.learn.shifts`.
     """
 
     problem: Laplace
     count: int
     seed: int
     noise: Coefficients
+    shifts: Coefficients
 
     def evaluate(self, theta: FloatArray, near: LaplaceEstimate | None, tolerance: float) -> LaplaceEstimate:
         """`estimate_laplace`."""
@@ -127,14 +131,21 @@ class LaplaceEstimate:
         return solve_iterative(self.system, right, fixed=fixed).x
 
 
-def laplace_equations(problem: Laplace, count: int, seed: int) -> LaplaceEquations:
-    """Draw the probes' normal numbers; their signs are drawn whenever the rows' weights are known."""
+def laplace_equations(problem: Laplace, count: int, seed: int, exact_shifts: bool = True) -> LaplaceEquations:
+    """Draw the probes' normal numbers; their signs are drawn whenever the rows' weights are known.
+
+    Parameters
+    ----------
+    exact_shifts : bool
+        Without, all is left to the probes: less work for a rough answer.
+    """
     cross = problem.cross
     noise = [
         np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, b))).standard_normal((levels, size, count))
         for b, (levels, size) in enumerate(zip(cross.levels, cross.sizes, strict=True))
     ]
-    return LaplaceEquations(problem, count, seed, from_blocks(cross, noise, count))
+    known = shifts(cross) if exact_shifts else zeros(cross, 0)
+    return LaplaceEquations(problem, count, seed, from_blocks(cross, noise, count), known)
 
 
 def probes_at(equations: LaplaceEquations, weight: FloatArray) -> Probes:
@@ -170,18 +181,22 @@ def estimate_laplace(
     moved, score_phi, information_phi = parameter_sums(problem, mode, phi)
     sides = tangent_sides(problem, mode, scores, score_phi, moving)
     probes = probes_at(equations, mode.weight)
-    solved, warm = _solve(problem, system, probes, sides, near, accuracy)
-    drawn, tangent = _apart(solved.x, count)
+    solved = _solve(problem, system, probes, equations.shifts, sides, near, accuracy)
+    known = count + equations.shifts.rest.shape[1]
+    drawn, tangent = _cut(solved.x, known)
     found = tangents_from(problem, mode, sides, tangent, information_phi)
-    implicit, weight_phi = _implicit(problem, mode, phi, system, probes, drawn, found)
+    change = separation(inner(equations.shifts, drawn), count, 0)
+    given = _given_rest(system, probes, equations.shifts, drawn)
+    implicit, weight_phi = _implicit(problem, mode, phi, own_parts(system), _times(given, change), count, found)
     # each probe's slopes, then its gradient
+    drawn = _times(drawn, change)
     products = multiply(cross, drawn, engine)
     slopes = []
     at = 0
     for own, factor, s, product, x, directed in zip(
         grams(cross), factors, scores, by_block(cross, products), by_block(cross, drawn), moving, strict=True
     ):
-        exact, each = traces(own, factor, product - own @ x)
+        exact, each = traces(own, factor, product - own @ x, count)
         to = at + len(directed)
         slopes.append(exact - each - s.T @ s + along(directed, implicit[:, at:to]))
         at = to
@@ -210,8 +225,8 @@ def estimate_laplace(
         system=system,
         gradient_covariance=centred.T @ centred / (count * max(count - 1, 1)),
         slope_errors=tuple(slope.std(axis=0, ddof=1) / np.sqrt(count) for slope in slopes),
-        drift=_drift(system, solved, count, sides),
-        warm=warm,
+        drift=_drift(system, solved, known, sides),
+        warm=solved.spherical,
         tolerance=tolerance,
     )
 
@@ -251,41 +266,68 @@ def _solve(
     problem: Laplace,
     system: Iterative,
     probes: Probes,
+    functionals: Coefficients,
     sides: Sides,
     near: LaplaceEstimate | None,
     accuracy: float,
-) -> tuple[Solved, FloatArray]:
-    """Probes, given the fixed effects, and tangents in one batch."""
+) -> Solved:
+    """Probes and shifts, given the fixed effects, and tangents in one batch."""
+    right = beside(probes.data, functionals, sides.right)
+    count = right.rest.shape[1]
     others = sides.right.rest.shape[1]
-    warm = None if near is None or near.warm.shape[1] != probes.count + others else near.warm
     solved = solve_iterative(
         system,
-        beside(probes.data, sides.right),
-        fixed=np.arange(probes.count + others) >= (probes.count if problem.joint else probes.count + others),
-        noise=beside(probes.noise, zeros(system.cross, others)),
-        start=warm,
+        right,
+        fixed=np.arange(count) >= (count - others if problem.joint else count),
+        noise=beside(probes.noise, zeros(system.cross, count - probes.count)),
+        start=None if near is None or near.warm.shape[1] != count else near.warm,
         tolerance=accuracy,
     )
     solved.x.rest[-1] = 0.0
-    return solved, solved.spherical
+    return solved
 
 
-def _apart(x: Coefficients, count: int) -> tuple[Coefficients, Coefficients]:
-    """The probes' sides and the others."""
-    first = Coefficients(tuple(s[:, :, :count] for s in x.stages), np.ascontiguousarray(x.rest[:, :count]))
-    return first, Coefficients(tuple(s[:, :, count:] for s in x.stages), x.rest[:, count:])
+def _cut(x: Coefficients, at: int) -> tuple[Coefficients, Coefficients]:
+    """The sides before ``at``, and the others."""
+    first = Coefficients(tuple(s[:, :, :at] for s in x.stages), x.rest[:, :at])
+    return first, Coefficients(tuple(s[:, :, at:] for s in x.stages), x.rest[:, at:])
+
+
+def _times(x: Coefficients, matrix: FloatArray) -> Coefficients:
+    return Coefficients(tuple(s @ matrix for s in x.stages), x.rest @ matrix)
+
+
+def own_parts(system: Iterative) -> FloatArray:
+    """Covariance (levels, k, k) of the coefficients of each level of the first stage, given all others."""
+    transfer = system.stages[0].transfer
+    return np.asarray(transfer.transpose(0, 2, 1) @ transfer)
+
+
+def _given_rest(system: Iterative, probes: Probes, functionals: Coefficients, drawn: Coefficients) -> Coefficients:
+    """Solutions with the first stage's coefficients at their mean given all others."""
+    stage = system.stages[0]
+    half = stage.transfer @ beside(probes.data, functionals).stages[0]
+    half[:, :, : probes.count] += stage.root @ probes.noise.stages[0]
+    return Coefficients((drawn.stages[0] - stage.transfer.transpose(0, 2, 1) @ half, *drawn.stages[1:]), drawn.rest)
 
 
 def _implicit(
     problem: Laplace,
     mode: Mode,
     phi: FloatArray,
-    system: Iterative,
-    probes: Probes,
-    drawn: Coefficients,
+    own: FloatArray,
+    given: Coefficients,
+    count: int,
     found: Tangents,
 ) -> tuple[FloatArray, FloatArray]:
     """What the change of the curvature costs, probe by probe.
+
+    Parameters
+    ----------
+    own : float64 array, shape (levels, k, k)
+        Covariances from `own_parts`.
+    given : Coefficients
+        What the other coefficients add to them: in each probe, and in each direction that is known exactly.
 
     Returns
     -------
@@ -294,39 +336,22 @@ def _implicit(
     weight_phi : float64 array, shape (probes, parameters of the family)
         At a given mode.
     """
-    of, cross, count = problem.of, mode.cross, probes.count
-    own, parts = first_parts(system, probes)
-    given_rest = Coefficients((drawn.stages[0] - parts, *drawn.stages[1:]), drawn.rest)
-    columns = flat(cross, beside(given_rest, found.moves))
+    of, cross, known = problem.of, mode.cross, given.rest.shape[1]
+    columns = flat(cross, beside(given, found.moves))
     x = flat(cross, mode.x)[:, 0]
 
     def piece(first: int, last: int) -> tuple[FloatArray, FloatArray]:
         values = row_values(of.pattern, columns, first, last)
-        variances = values[:, :count] ** 2
-        variances += own_variances(of.pattern, own, first, last)[:, None]
+        squares = values[:, :known] ** 2
+        exact = own_variances(of.pattern, own, first, last) + squares[:, count:].sum(axis=1)
+        variances = squares[:, :count] + exact[:, None]
         arguments = of.y[first:last], eta(of, x, first, last), part(of.weights, first, last), phi
         third = of.family.derivatives(*arguments)[3]
         weight_phi = of.family.parameter_derivatives(*arguments)[2]
-        return -variances.T @ (third[:, None] * values[:, count:]), variances.T @ weight_phi
+        return -variances.T @ (third[:, None] * values[:, known:]), variances.T @ weight_phi
 
     implicit, weight_phi = sums_of_rows(of.pattern, piece)
     return implicit, weight_phi
-
-
-def first_parts(system: Iterative, probes: Probes) -> tuple[FloatArray, FloatArray]:
-    """Of each level of the first stage, what is left of its coefficients given all others.
-
-    Returns
-    -------
-    own : float64 array, shape (levels, k, k)
-        Covariance of this part.
-    parts : float64 array, shape (levels, k, probes)
-        The probes' draws of it.
-    """
-    stage = system.stages[0]
-    turned = stage.transfer.transpose(0, 2, 1)
-    half = stage.transfer @ probes.data.stages[0] + stage.root @ probes.noise.stages[0]
-    return turned @ stage.transfer, turned @ half
 
 
 def _by_parameters(problem: Laplace, moving: tuple[FloatArray, ...], factors: tuple[FloatArray, ...]) -> FloatArray:
@@ -344,7 +369,7 @@ def _by_parameters(problem: Laplace, moving: tuple[FloatArray, ...], factors: tu
 
 def _drift(system: Iterative, solved: Solved, count: int, sides: Sides) -> Coefficients:
     """See `LaplaceEstimate`: minus the spherical solutions, but for those by ``phi``."""
-    _, y = _apart(spherical_solution(system, solved), count)
+    _, y = _cut(spherical_solution(system, solved), count)
     sign = np.where(np.arange(y.rest.shape[1]) < sides.known.rest.shape[1], -1.0, 1.0)
     return Coefficients(tuple(sign * s for s in y.stages), sign * y.rest)
 
