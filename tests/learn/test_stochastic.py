@@ -106,7 +106,7 @@ def test_deviance(kind, reml):
     with engine(1) as pool:
         criterion, equations, theta = both(kind, reml, pool, probes=8)
         exact = evaluate(criterion, theta).deviance
-        draws = stochastic_deviance(equations, estimate(equations, theta), "abcd", 64, 1)
+        draws = stochastic_deviance(criterion, estimate(equations, theta), "abcd", 64, 1)
         error = draws.std() / 8
         assert abs(draws.mean() - exact) < 5 * error + 1e-6
         assert error < 1.0

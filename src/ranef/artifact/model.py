@@ -41,7 +41,7 @@ class VarianceRow(msgspec.Struct, frozen=True):
     vcov, sdcor : float
         Variance and standard deviation, or covariance and correlation.
     se : float
-        Standard error of ``vcov``; NaN at the boundary.
+        Standard error of ``vcov``; NaN at the boundary, and where ``vcov`` was given.
     mcse : float
         Monte-Carlo standard error of ``vcov``: 0 on the exact path.
     """
@@ -91,6 +91,8 @@ class FitInfo(msgspec.Struct, frozen=True):
         Empty on the exact path, and in models saved before there were any.
     probes : int
         Of the stochastic path, else 0.
+    held : tuple of str
+        Variances that were given and not learned, in the words of ``grp`` in the table of variances.
     family_parameters : tuple of FamilyParameter
         Thresholds of an ordinal model, dispersion; empty for families without any, and for Gaussian models.
     thresholds : {"flexible", "symmetric", "equidistant"} or None
@@ -129,6 +131,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     family_parameters: tuple[FamilyParameter, ...] = ()
     thresholds: Literal["flexible", "symmetric", "equidistant"] | None = None
     quadrature: int = 1
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

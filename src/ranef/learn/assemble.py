@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from ranef.artifact.model import (
     FamilyParameter,
@@ -25,6 +26,7 @@ from ranef.design.build import Design
 from ranef.design.matrix import INTERCEPT
 from ranef.design.spec import GroupSpec
 from ranef.learn.criterion import Criterion
+from ranef.learn.held import Holding
 from ranef.learn.minimise import Step
 from ranef.learn.newton import Point
 from ranef.learn.scaling import Scaling
@@ -67,10 +69,8 @@ class Outcome:
     conditional : list of float64 arrays (levels, k, k)
         Posterior covariance of each level given the fixed effects, over sigma^2.
     posterior : Posterior or PosteriorDraws
-    noise : float64 array, shape (parameters, parameters)
-        Monte-Carlo covariance of ``theta``.
-    profile : float64 array, shape (parameters,)
-        Minus the derivative of the log residual variance by ``theta``.
+    noise : float64 array, shape (parameters + 1, parameters + 1)
+        Monte-Carlo covariance of ``(theta, log sigma^2)``.
     probes : int
     """
 
@@ -84,7 +84,6 @@ class Outcome:
     conditional: list[FloatArray]
     posterior: Posterior | PosteriorDraws
     noise: FloatArray
-    profile: FloatArray
     probes: int
 
 
@@ -133,6 +132,7 @@ def assemble(
     parameters: ParameterUncertainty,
     begun: float,
     described: Description | None = None,
+    holding: Holding | None = None,
 ) -> Model:
     """The fitted model in raw units.
 
@@ -142,11 +142,18 @@ def assemble(
         When the fit began, by `time.perf_counter`.
     described : Description, optional
         Of another family than the Gaussian: there is then no residual variance.
+    holding : Holding, optional
+        Which parameters were held at given values.
     """
     design, scaling, criterion, at = problem.design, problem.scaling, problem.criterion, outcome.at
     cross = criterion.cross
     sigma2, covariances = natural(problem, at)
-    varcorr = tuple(_varcorr(problem, outcome, covariances, sigma2, parameters))
+    held = () if holding is None else holding.names
+    # what is given has no error
+    varcorr = tuple(
+        replace(row, se=float("nan"), mcse=0.0) if row.grp in held else row
+        for row in _varcorr(problem, outcome, covariances, sigma2, parameters)
+    )
     if described is not None:
         # the residual's row
         varcorr = varcorr[:-1]
@@ -176,12 +183,9 @@ def assemble(
             )
         )
     # of half the deviance, times the standard error: how many standard errors the parameter is off
-    gradient = float(
-        np.max(
-            np.abs(at.gradient[: problem.layout.parameters]) * np.sqrt(np.diag(parameters.covariance)[:-1]) / 2,
-            initial=0.0,
-        )
-    )
+    left = at.gradient[: len(parameters.covariance)]
+    errors = np.sqrt(np.diag(parameters.covariance)[: len(left)])
+    gradient = float(np.max(np.abs(left) * errors / 2, initial=0.0))
     info = FitInfo(
         family="gaussian" if described is None else described.family,
         link="identity" if described is None else described.link,
@@ -191,11 +195,16 @@ def assemble(
         dropped_missing=dict(design.dropped.missing),
         dropped_zero_weight=design.dropped.zero_weight,
         aliased=tuple(n for j, n in enumerate(design.spec.fixed.names) if j not in scaling.columns),
-        df=p + problem.layout.parameters + (1 if described is None else len(described.phi)),
+        df=(
+            p
+            + problem.layout.parameters
+            + (1 if described is None else len(described.phi))
+            - (0 if holding is None else holding.count)
+        ),
         sigma=float(np.sqrt(sigma2)),
         deviance=outcome.deviance,
         converged=outcome.converged and gradient < LARGEST_GRADIENT,
-        singular=_singular(at),
+        singular=_singular(problem.layout, at, holding),
         solver=outcome.solver,
         iterations=len(outcome.history),
         seconds=time.perf_counter() - begun,
@@ -211,6 +220,7 @@ def assemble(
         quadrature=1 if described is None else described.quadrature,
         deviance_draws=outcome.deviance_draws,
         probes=outcome.probes,
+        held=held,
     )
     return Model(
         spec=design.spec,
@@ -228,9 +238,16 @@ def assemble(
     )
 
 
-def _singular(at: Point) -> bool:
-    # in whitened coordinates a correlation of one is a zero on the diagonal too
-    return any(bool(np.any(np.abs(np.diag(factor)) < 1e-4)) for factor in at.factors)
+def _singular(layout: Layout, at: Point, holding: Holding | None) -> bool:
+    """Whether a covariance that was learned is singular."""
+    for b, (structures, factor) in enumerate(zip(layout.blocks, at.factors, strict=True)):
+        # in whitened coordinates a correlation of one is a zero on the diagonal too
+        small = iter(np.abs(np.diag(factor)) < 1e-4)
+        for t, structure in enumerate(structures):
+            own = [next(small) for _ in range(structure.size)]
+            if any(own) and not (holding is not None and holding.terms[b][t]):
+                return True
+    return False
 
 
 def _fixed_variance(design: Design, scaling: Scaling, beta: FloatArray) -> float:
@@ -278,12 +295,10 @@ def _varcorr(
         # no standard error at the boundary, or for what the data do not determine
         none = (covariance == 0) | (lost > 1e-6 * np.sqrt(np.sum(slopes**2, axis=0)))
         error = np.sqrt(np.where(none, np.nan, variance.clip(0)))
-        # the residual variance follows theta: its derivative is minus the quadratic part of the score
-        moved = slopes[:m] - covariance * outcome.profile[:, None, None]
-        noise = np.sqrt(np.einsum("pij,pq,qij->ij", moved, outcome.noise, moved).clip(0))
+        noise = np.sqrt(np.einsum("pij,pq,qij->ij", slopes, outcome.noise, slopes).clip(0))
         rows += _term_rows(spec, covariance, error, noise)
     residual_error = sigma2 * float(np.sqrt(parameters.covariance[m, m]))
-    noise_error = sigma2 * float(np.sqrt((outcome.profile @ outcome.noise @ outcome.profile).clip(0)))
+    noise_error = sigma2 * float(np.sqrt(outcome.noise[m, m].clip(0)))
     rows.append(VarianceRow("Residual", None, None, sigma2, float(np.sqrt(sigma2)), residual_error, noise_error))
     return rows
 

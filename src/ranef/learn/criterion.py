@@ -106,9 +106,9 @@ class Criterion:
     def size(self) -> float:
         return float(self.cross.rows)
 
-    def evaluate(self, theta: FloatArray, near: Evaluation | None = None) -> Evaluation:
-        """`evaluate`; nothing is taken over from a point nearby."""
-        del near
+    def evaluate(self, theta: FloatArray, near: Evaluation | None = None, tolerance: float | None = None) -> Evaluation:
+        """`evaluate`; it is exact, and nothing is taken over from a point nearby."""
+        del near, tolerance
         return evaluate(self, theta)
 
     def canonical(self, theta: FloatArray) -> FloatArray:

@@ -17,17 +17,19 @@ from ranef.errors import FitError
 from ranef.learn.assemble import Outcome, Problem, assemble, natural
 from ranef.learn.criterion import Criterion
 from ranef.learn.draws import draw_posterior
+from ranef.learn.held import Given, Held, Holding, hold, whole_point
 from ranef.learn.minimise import Step, minimise
 from ranef.learn.newton import Point
 from ranef.learn.noise import coverage_factor, precise_enough, standard_error
 from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
 from ranef.learn.probes import draw_probes
-from ranef.learn.root import coarse_start, find_root
+from ranef.learn.root import Equations, Root, coarse_start, find_root
 from ranef.learn.saturation import saturated
 from ranef.learn.scaling import scale
 from ranef.learn.start import moment_start
-from ranef.learn.stochastic import Estimate, estimating, stochastic_deviance
-from ranef.learn.uncertainty import fixed_effects, parameter_uncertainty
+from ranef.learn.stochastic import GIVEN_TOLERANCE, Estimate, Estimating, estimate_given, estimating, stochastic_deviance
+from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, held_uncertainty, parameter_uncertainty
+from ranef.learn.unprofiled import Unprofiled
 from ranef.solve.cross_products import CrossProducts, cross_products
 
 FloatArray = npt.NDArray[np.float64]
@@ -81,6 +83,7 @@ def fit_gaussian(
     probes: int | None = None,
     seed: int = 0,
     start: Mapping[str, FloatArray] | None = None,
+    given: Given | None = None,
     tolerance: float | None = None,
     max_iterations: int | None = None,
     report: Callable[[Step, float, Mapping[str, FloatArray]], None] | None = None,
@@ -102,6 +105,8 @@ def fit_gaussian(
     start : mapping of str to float64 array (k, k), optional
         Starting covariance of each grouping factor over the residual variance; factors that are not named start from
         the method of moments.
+    given : Given, optional
+        Covariances, and perhaps the residual variance, that are held; the others are learned.
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-5.
     max_iterations : int, optional
@@ -115,10 +120,14 @@ def fit_gaussian(
     """
     begun = time.perf_counter()
     problem = prepare(design, method, engine)
-    theta = starting_theta(problem, start)
-    stochastic = solver == "stochastic" or (solver == "auto" and not is_exact_cheap(problem.criterion.cross))
+    criterion, scaling = problem.criterion, problem.scaling
+    theta, holding = starting_theta(problem, start), None
+    if given is not None:
+        holding = hold(problem.layout, given, scaling.z_back, scaling.y_scale, 1, gaussian=True)
+        theta = _free_start(holding, theta)
+    stochastic = solver == "stochastic" or (solver == "auto" and not is_exact_cheap(criterion.cross))
     # without random effects, or with stages alone, nothing is left to sample
-    stochastic = stochastic and bool(problem.criterion.cross.kept)
+    stochastic = stochastic and bool(criterion.cross.kept)
 
     def tell(step: Step, at: Point) -> None:
         if report is not None:
@@ -127,30 +136,38 @@ def fit_gaussian(
     most = MAX_ITERATIONS if max_iterations is None else max_iterations
     if not stochastic:
         tolerance = TOLERANCE if tolerance is None else tolerance
-        found = minimise(problem.criterion, theta, tolerance=tolerance, max_iterations=most, report=tell)
-        fixed = fixed_effects(problem.criterion, found.at)
+        if holding is None:
+            found = minimise(criterion, theta, tolerance=tolerance, max_iterations=most, report=tell)
+            at, uncertainty = found.at, parameter_uncertainty(criterion, found.at)
+        else:
+            held = Held(Unprofiled(criterion, criterion), holding)
+            found = minimise(held, theta, tolerance=tolerance, max_iterations=most, report=tell)
+            at, uncertainty = whole_point(found.at, holding), held_uncertainty(criterion, held, found.at)
+        fixed = fixed_effects(criterion, at)
         outcome = Outcome(
-            at=found.at,
+            at=at,
             solver="exact",
-            deviance=found.at.deviance,
+            deviance=at.deviance,
             deviance_error=0.0,
             deviance_draws=(),
             converged=found.converged,
             history=found.history,
-            conditional=exact_conditional(problem.criterion, found.at, fixed),
-            posterior=exact_posterior(problem, found.at, fixed),
-            noise=np.zeros((len(theta), len(theta))),
-            profile=np.zeros(len(theta)),
+            conditional=exact_conditional(criterion, at, fixed),
+            posterior=exact_posterior(problem, at, fixed),
+            noise=np.zeros((problem.layout.parameters + 1,) * 2),
             probes=0,
         )
-        return assemble(problem, outcome, fixed, parameter_uncertainty(problem.criterion, found.at), begun)
+        return assemble(problem, outcome, fixed, uncertainty, begun, holding=holding)
     tolerance = STOCHASTIC_TOLERANCE if tolerance is None else tolerance
-    return _fit_stochastic(problem, theta, probes, seed, tolerance, most, tell, begun)
+    if holding is not None and not len(holding.free):
+        return _fit_given(problem, holding, seed, begun)
+    return _fit_stochastic(problem, theta, holding, probes, seed, tolerance, most, tell, begun)
 
 
 def _fit_stochastic(
     problem: Problem,
     theta: FloatArray,
+    holding: Holding | None,
     probes: int | None,
     seed: int,
     tolerance: float,
@@ -168,11 +185,11 @@ def _fit_stochastic(
         # one evaluation at least is left for the search itself
         onward = _onward(history, time.perf_counter() - searched, tell)
         few = estimating(criterion, drawn.first(COARSE_PROBES), False)
-        theta, near = coarse_start(few, theta, max_iterations - 1, onward)
+        theta, near = coarse_start(_equations(few, holding), theta, max_iterations - 1, onward)
     while True:
         equations = estimating(criterion, drawn)
         found = find_root(
-            equations,
+            _equations(equations, holding),
             theta,
             tolerance=tolerance,
             max_iterations=max_iterations - len(history),
@@ -180,35 +197,74 @@ def _fit_stochastic(
             report=_onward(history, time.perf_counter() - searched, tell),
         )
         theta, near = found.at.theta, True
-        noise, errors = _noise(found.at, count)
-        enough = probes is not None or count >= MOST_PROBES or bool(np.all(noise <= (LARGEST_NOISE * errors) ** 2))
+        enough = probes is not None or count >= MOST_PROBES or _is_precise(found.at, count)
         if enough or len(history) >= max_iterations:
             break
         count *= 2
         drawn = draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed)
-    at = found.at
+    if holding is None:
+        at, uncertainty = found.at, parameter_uncertainty(criterion, found.at)
+        # the residual variance follows theta: its derivative is minus the quadratic part of the score
+        moves = np.concatenate([np.eye(len(theta)), -at.profile[None] / criterion.degrees])
+    else:
+        at, moves = whole_point(found.at, holding), holding.jacobian(holding.whole(theta))
+        uncertainty = held_uncertainty(criterion, _held(equations, holding), found.at)
+    noise = moves @ _noise(found.at, count) @ moves.T
+    root = Root(at, found.converged and enough, tuple(history), found.decrement)
+    return _stochastic_model(problem, root, noise, uncertainty, count, seed, begun, holding)
+
+
+def _fit_given(problem: Problem, holding: Holding, seed: int, begun: float) -> Model:
+    """The stochastic path where no parameter is left to learn: one solve, then what is said of its uncertainty."""
+    started = time.perf_counter()
+    at = estimate_given(problem.criterion, holding.whole(np.zeros(0)))
+    step = Step(0, float("nan"), 0.0, True, time.perf_counter() - started)
+    none = np.zeros((len(holding.base),) * 2)
+    certain = ParameterUncertainty(none, none[:, :0], "observed")
+    found = Root(at, at.tolerance <= GIVEN_TOLERANCE, (step,), 0.0)
+    return _stochastic_model(problem, found, none, certain, 0, seed, begun, holding)
+
+
+def _stochastic_model(
+    problem: Problem,
+    found: Root[Estimate],
+    noise: FloatArray,
+    uncertainty: ParameterUncertainty,
+    probes: int,
+    seed: int,
+    begun: float,
+    holding: Holding | None,
+) -> Model:
+    criterion, at = problem.criterion, found.at
     names = [spec.name for spec in problem.design.spec.groups]
     draws = precise_enough(
-        lambda probes, skip: stochastic_deviance(equations, at, names, probes, seed, skip), max(count, LOGDET_PROBES)
+        lambda count, skip: stochastic_deviance(criterion, at, names, count, seed, skip), max(probes, LOGDET_PROBES)
     )
     fixed = fixed_effects(criterion, at)
-    sample = draw_posterior(problem, at, fixed, max(count, POSTERIOR_DRAWS), seed)
-    inverse = np.linalg.pinv(at.metric, hermitian=True)
+    sample = draw_posterior(problem, at, fixed, max(probes, POSTERIOR_DRAWS), seed)
     outcome = Outcome(
         at=at,
         solver="stochastic",
         deviance=float(draws.mean()),
         deviance_error=standard_error(draws),
         deviance_draws=tuple(draws.tolist()),
-        converged=found.converged and enough,
-        history=tuple(history),
+        converged=found.converged,
+        history=found.history,
         conditional=stochastic_conditional(sample, fixed),
         posterior=posterior_draws(problem, at, sample),
-        noise=coverage_factor(count) ** 2 * inverse @ at.gradient_covariance @ inverse,
-        profile=at.profile / criterion.degrees,
-        probes=count,
+        noise=noise,
+        probes=probes,
     )
-    return assemble(problem, outcome, fixed, parameter_uncertainty(criterion, at), begun)
+    return assemble(problem, outcome, fixed, uncertainty, begun, holding=holding)
+
+
+def _equations(equations: Estimating, holding: Holding | None) -> Equations[Estimate]:
+    """The estimating equations, over what is free."""
+    return equations if holding is None else _held(equations, holding)
+
+
+def _held(equations: Estimating, holding: Holding) -> Held[Estimate]:
+    return Held(Unprofiled(equations, equations.criterion), holding)
 
 
 def _onward(history: list[Step], since: float, tell: Callable[[Step, Point], None]) -> Callable[[Step, Estimate], None]:
@@ -222,11 +278,16 @@ def _onward(history: list[Step], since: float, tell: Callable[[Step, Point], Non
     return note
 
 
-def _noise(at: Estimate, probes: int) -> tuple[FloatArray, FloatArray]:
-    """Monte-Carlo variances and standard errors of the parameters."""
+def _noise(at: Estimate, probes: int) -> FloatArray:
+    """Monte-Carlo covariance of the parameters that are searched."""
     inverse = np.linalg.pinv(at.metric, hermitian=True)
-    noise = coverage_factor(probes) ** 2 * inverse @ at.gradient_covariance @ inverse
-    return np.diag(noise), np.sqrt(2 * np.diag(inverse).clip(0))
+    return np.asarray(coverage_factor(probes) ** 2 * inverse @ at.gradient_covariance @ inverse)
+
+
+def _is_precise(at: Estimate, probes: int) -> bool:
+    """Whether the Monte-Carlo error of every parameter is small beside its standard error."""
+    errors = np.sqrt(2 * np.diag(np.linalg.pinv(at.metric, hermitian=True)).clip(0))
+    return bool(np.all(np.diag(_noise(at, probes)) <= (LARGEST_NOISE * errors) ** 2))
 
 
 def is_exact_cheap(cross: CrossProducts) -> bool:
@@ -247,6 +308,17 @@ def starting_theta(problem: Problem, start: Mapping[str, FloatArray] | None) -> 
             inverse = np.linalg.inv(back)
             covariances[b] = inverse @ given @ inverse.T
     return problem.layout.project(covariances)
+
+
+def _free_start(holding: Holding, theta: FloatArray) -> FloatArray:
+    """Where a search starts whose covariances are not over the profiled residual variance.
+
+    ``theta`` is over that of the method of moments, which shares the response's mean square of one with the random
+    effects.
+    """
+    log_sigma2 = -float(np.log1p(theta @ theta))
+    log_held = log_sigma2 if len(holding.base) - 1 in holding.free else float(holding.base[-1])
+    return np.append(theta * np.exp((log_sigma2 - log_held) / 2), log_held)[holding.free]
 
 
 def theta_of(problem: Problem, relative: Mapping[str, FloatArray]) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from ranef.family import Family
 from ranef.learn.assemble import Outcome, assemble, natural
 from ranef.learn.gaussian import STOCHASTIC_TOLERANCE, Solver, is_exact_cheap
 from ranef.learn.generalized_stochastic import fit_stochastic
+from ranef.learn.held import Given, Held, whole_point
 from ranef.learn.laplace import Laplace, LaplacePoint, origin
 from ranef.learn.minimise import Minimum, Step, minimise
 from ranef.learn.mode import Exact
@@ -54,6 +55,7 @@ def fit_generalized(
     probes: int | None = None,
     seed: int = 0,
     start: Mapping[str, FloatArray] | None = None,
+    given: Given | None = None,
     tolerance: float | None = None,
     max_iterations: int | None = None,
     report: Callable[[Step, float, Mapping[str, FloatArray]], None] | None = None,
@@ -78,6 +80,8 @@ def fit_generalized(
         Of the probes.
     start : mapping of str to float64 array (k, k), optional
         Starting covariance of each grouping factor.
+    given : Given, optional
+        Covariances that are held; the others are learned.
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-5.
     max_iterations : int, optional
@@ -106,6 +110,7 @@ def fit_generalized(
             probes=probes,
             seed=seed,
             start=start,
+            given=given,
             tolerance=STOCHASTIC_TOLERANCE if tolerance is None else tolerance,
             max_iterations=most,
             begun=begun,
@@ -119,7 +124,7 @@ def fit_generalized(
         if report is not None:
             report(history[-1], *natural(working_problem(prepared, at), at))
 
-    objective, found = search(prepared, method, quadrature, start, tolerance, most, tell)
+    objective, found = search(prepared, method, quadrature, start, given, tolerance, most, tell)
     return _model(prepared, objective, found, method, tuple(history), begun)
 
 
@@ -128,35 +133,37 @@ def search(
     method: Method,
     quadrature: int,
     start: Mapping[str, FloatArray] | None,
+    given: Given | None,
     tolerance: float,
     max_iterations: int,
     tell: Callable[[Step, LaplacePoint], None],
-) -> tuple[Laplace, Minimum[LaplacePoint]]:
+) -> tuple[Held[LaplacePoint], Minimum[LaplacePoint]]:
     """The joint search, and from where it ends the one over all parameters; with what the last one minimised."""
     cross = prepared.of.pattern.cross
     beta, phi = marginal_fit(prepared)
     u = origin(cross, beta)
     theta = starting_theta(prepared, u, phi, start)
-    joint = Laplace(prepared.of, prepared.layout, True, Exact(), u)
+    joint = Held(Laplace(prepared.of, prepared.layout, True, Exact(), u), holding_of(prepared, given, len(phi)))
     first = minimise(
         joint,
-        np.concatenate([theta, phi]),
+        np.concatenate([theta, phi])[joint.holding.free],
         tolerance=tolerance if method == "joint" else max(tolerance, START_TOLERANCE),
         max_iterations=max_iterations,
         report=tell,
     )
     if method == "joint":
         return joint, first
-    theta, _, phi = joint.split(first.at.theta)
-    r = cross.random
+    m, r = prepared.layout.parameters, cross.random
+    theta, phi = np.split(joint.holding.whole(first.at.theta), [m])
     beta = first.at.mode.u.rest[r : r + cross.fixed, 0]
     u = first.at.mode.u
-    marginal = Laplace(prepared.of, prepared.layout, False, Exact(), u)
+    laplace = Laplace(prepared.of, prepared.layout, False, Exact(), u)
     if quadrature > 1:
-        marginal = Quadrature(prepared.of, prepared.layout, False, Exact(), u, quadrature)
+        laplace = Quadrature(prepared.of, prepared.layout, False, Exact(), u, quadrature)
+    marginal = Held(laplace, holding_of(prepared, given, len(beta) + len(phi)))
     return marginal, minimise(
         marginal,
-        np.concatenate([theta, beta, phi]),
+        np.concatenate([theta, beta, phi])[marginal.holding.free],
         tolerance=tolerance,
         max_iterations=max(1, max_iterations - len(first.history)),
         report=tell,
@@ -165,17 +172,18 @@ def search(
 
 def _model(
     prepared: Generalized,
-    laplace: Laplace,
+    held: Held[LaplacePoint],
     found: Minimum[LaplacePoint],
     method: Method,
     history: tuple[Step, ...],
     begun: float,
 ) -> Model:
-    at, family, layout = found.at, prepared.family, prepared.layout
+    at, family, layout = whole_point(found.at, held.holding), prepared.family, prepared.layout
+    laplace = cast(Laplace, held.objective)
     problem = working_problem(prepared, at)
     phi = laplace.split(at.theta)[2]
     fixed = fixed_effects(problem.criterion, at)
-    covariance, unknown = _covariance(laplace, at)
+    covariance, unknown = _covariance(held, found.at)
     m, p = layout.parameters, laplace.fixed
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
@@ -192,8 +200,7 @@ def _model(
         history=history,
         conditional=list(at.conditional),
         posterior=exact_posterior(problem, at, fixed),
-        noise=np.zeros((m, m)),
-        profile=np.zeros(m),
+        noise=np.zeros((m + 1, m + 1)),
         probes=0,
     )
     bordered = np.zeros((m + 1, m + 1))
@@ -201,19 +208,25 @@ def _model(
     lost = np.zeros((m + 1, unknown.shape[1]))
     lost[:m] = unknown[:m]
     uncertainty = ParameterUncertainty(bordered, lost, "observed")
-    return assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described)
+    fixed = replace(fixed, gradient=none)
+    return assemble(problem, outcome, fixed, uncertainty, begun, described, held.holding)
 
 
-def _covariance(laplace: Laplace, at: LaplacePoint) -> tuple[FloatArray, FloatArray]:
-    """Inverse of the observed information over all parameters, by differences of the gradient."""
-    free = np.concatenate(
-        [free_parameters(laplace.layout, at.factors), np.ones(len(at.theta) - laplace.layout.parameters, np.bool_)]
-    )
-    inside = np.flatnonzero(free)
+def _covariance(held: Held[LaplacePoint], at: LaplacePoint) -> tuple[FloatArray, FloatArray]:
+    """Inverse of the observed information over all parameters, by differences of the gradient; zero for the held ones.
+
+    ``at`` is where the search over the others ended.
+    """
+    holding = held.holding
+    layout = holding.layout
+    free = np.append(free_parameters(layout, at.factors), np.ones(len(holding.base) - layout.parameters, np.bool_))
+    inside = np.flatnonzero(free[holding.free])
     hessian = np.zeros((len(at.theta), len(at.theta)))
     for j in inside:
         change = np.zeros(len(at.theta))
         change[j] = DIFFERENCE * np.sqrt(2 / max(at.metric[j, j], 1e-10))
-        ahead, behind = laplace.evaluate(at.theta + change, at), laplace.evaluate(at.theta - change, at)
+        ahead, behind = held.evaluate(at.theta + change, at), held.evaluate(at.theta - change, at)
         hessian[j] = (ahead.gradient - behind.gradient) / (2 * change[j])
-    return inverse_information((hessian + hessian.T) / 2, inside)
+    covariance, unknown = inverse_information((hessian + hessian.T) / 2, inside)
+    into = holding.jacobian(holding.base)
+    return into @ covariance @ into.T, into @ unknown

@@ -13,13 +13,14 @@ from ranef.artifact.model import Model
 from ranef.learn.assemble import Outcome, assemble, natural
 from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, Searched, noise, search_doubling
 from ranef.learn.draws import Draws, draws_from, signs_seed
+from ranef.learn.held import Given, Held, Holding, whole_point
 from ranef.learn.laplace import Laplace, origin
 from ranef.learn.likelihood import linearise
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
 from ranef.learn.noise import standard_error
 from ranef.learn.posterior import posterior_draws, stochastic_conditional
-from ranef.learn.prepared import Generalized, describe, marginal_fit, starting_theta, working_problem
+from ranef.learn.prepared import Generalized, describe, holding_of, marginal_fit, starting_theta, working_problem
 from ranef.learn.stochastic_laplace import LaplaceEstimate, laplace_deviance, laplace_equations, probes_at
 from ranef.learn.uncertainty import (
     FixedEffects,
@@ -45,13 +46,15 @@ def fit_stochastic(
     probes: int | None,
     seed: int,
     start: Mapping[str, FloatArray] | None,
+    given: Given | None,
     tolerance: float,
     max_iterations: int,
     begun: float,
     report: Callable[[Step, float, Mapping[str, FloatArray]], None] | None,
 ) -> Model:
     """Fit by the stochastic solver; see `ranef.learn.generalized.fit_generalized`."""
-    problem, parameters = starting_point(prepared, method == "joint", start)
+    problem, parameters = starting_point(prepared, method == "joint", start, given)
+    holding = holding_of(prepared, given, len(parameters) - prepared.layout.parameters)
     history: list[Step] = []
 
     def tell(step: Step, at: LaplaceEstimate) -> Step:
@@ -61,25 +64,27 @@ def fit_stochastic(
         return history[-1]
 
     found = search_doubling(
-        lambda count: laplace_equations(problem, count, seed),
-        parameters,
-        coarse=laplace_equations(problem, COARSE_PROBES, seed, False) if len(problem.of.y) >= COARSE_ROWS else None,
+        lambda count: Held(laplace_equations(problem, count, seed), holding),
+        parameters[holding.free],
+        coarse=Held(laplace_equations(problem, COARSE_PROBES, seed, False), holding) if problem.rows >= COARSE_ROWS else None,
         probes=probes,
         tolerance=tolerance,
         max_iterations=max_iterations,
         report=tell,
     )
-    return _model(prepared, problem, found, method, seed, begun)
+    return _model(prepared, problem, holding, found, method, seed, begun)
 
 
 def starting_point(
-    prepared: Generalized, joint: bool, start: Mapping[str, FloatArray] | None
+    prepared: Generalized, joint: bool, start: Mapping[str, FloatArray] | None, given: Given | None = None
 ) -> tuple[Laplace, FloatArray]:
     """The problem, and where its search begins: at the joint mode that goes with the first covariances."""
     cross, layout = prepared.of.pattern.cross, prepared.layout
     beta, phi = marginal_fit(prepared)
     u = origin(cross, beta)
     theta = starting_theta(prepared, u, phi, start)
+    holding = holding_of(prepared, given, 0)
+    theta = holding.whole(theta[holding.free])
     mode = find_mode(prepared.of, layout.factors(theta), u, phi, True, START)
     beta = mode.u.rest[cross.random : cross.random + cross.fixed, 0]
     problem = Laplace(prepared.of, layout, joint, START, mode.u)
@@ -89,19 +94,21 @@ def starting_point(
 def _model(
     prepared: Generalized,
     laplace: Laplace,
+    holding: Holding,
     found: Searched[LaplaceEstimate],
     method: str,
     seed: int,
     begun: float,
 ) -> Model:
-    at, family, layout = found.root.at, prepared.family, prepared.layout
+    at, family, layout = whole_point(found.root.at, holding), prepared.family, prepared.layout
     problem = working_problem(prepared, at)
     phi = laplace.split(at.theta)[2]
     m, p = layout.parameters, laplace.fixed
-    covariance, unknown = _covariance(laplace, at)
+    covariance, unknown = _covariance(holding, found.root.at)
     fixed = fixed_effects(problem.criterion, at)
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
+    into = holding.jacobian(holding.base)
     names = tuple(spec.name for spec in prepared.design.spec.groups)
     deviances = laplace_deviance(laplace, at, names, max(found.probes, LOGDET_PROBES), seed)
     sample = _posterior(laplace, at, fixed, max(found.probes, POSTERIOR_DRAWS), seed)
@@ -115,24 +122,31 @@ def _model(
         history=found.history,
         conditional=stochastic_conditional(sample, fixed),
         posterior=posterior_draws(problem, at, sample),
-        noise=noise(at, found.probes)[:m, :m],
-        profile=np.zeros(m),
+        noise=_bordered(into @ noise(found.root.at, found.probes) @ into.T, m),
         probes=found.probes,
     )
     described = describe(family, method, phi, covariance, p)
-    bordered = np.zeros((m + 1, m + 1))
-    bordered[:m, :m] = covariance[:m, :m]
     lost = np.zeros((m + 1, unknown.shape[1]))
     lost[:m] = unknown[:m]
-    uncertainty = ParameterUncertainty(bordered, lost, "average")
+    uncertainty = ParameterUncertainty(_bordered(covariance, m), lost, "average")
     none = np.zeros((0, *fixed.vcov.shape))
-    return assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described)
+    return assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described, holding)
 
 
-def _covariance(laplace: Laplace, at: LaplaceEstimate) -> tuple[FloatArray, FloatArray]:
-    """Inverse of the average information over all parameters."""
-    free = np.concatenate([free_parameters(laplace.layout, at.factors), np.ones(laplace.others, np.bool_)])
-    return inverse_information(at.information, np.flatnonzero(free))
+def _bordered(covariance: FloatArray, parameters: int) -> FloatArray:
+    """That of the covariances' parameters, and of a residual variance that is known to be one."""
+    out = np.zeros((parameters + 1, parameters + 1))
+    out[:-1, :-1] = covariance[:parameters, :parameters]
+    return out
+
+
+def _covariance(holding: Holding, at: LaplaceEstimate) -> tuple[FloatArray, FloatArray]:
+    """Inverse of the average information over all parameters, zero for those that are held; ``at`` is over the others."""
+    layout = holding.layout
+    free = np.append(free_parameters(layout, at.factors), np.ones(len(holding.base) - layout.parameters, np.bool_))
+    covariance, unknown = inverse_information(at.information, np.flatnonzero(free[holding.free]))
+    into = holding.jacobian(holding.base)
+    return into @ covariance @ into.T, into @ unknown
 
 
 def _posterior(laplace: Laplace, at: LaplaceEstimate, fixed: FixedEffects, count: int, seed: int) -> Draws:

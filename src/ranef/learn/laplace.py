@@ -87,8 +87,11 @@ class Laplace:
         m = self.layout.parameters
         return parameters[:m], parameters[m : m + self.fixed], parameters[m + self.fixed :]
 
-    def evaluate(self, parameters: FloatArray, near: LaplacePoint | None = None) -> LaplacePoint:
-        """`evaluate_laplace`, the search for the mode starting from ``near``'s."""
+    def evaluate(
+        self, parameters: FloatArray, near: LaplacePoint | None = None, tolerance: float | None = None
+    ) -> LaplacePoint:
+        """`evaluate_laplace`, the search for the mode starting from ``near``'s; its tolerance is the solver's."""
+        del tolerance
         return evaluate_laplace(self, parameters, self.start if near is None else near.mode.u)
 
     def canonical(self, parameters: FloatArray) -> FloatArray:

@@ -15,6 +15,7 @@ from ranef.engine.threads import Engine
 from ranef.family import Family
 from ranef.learn.assemble import Description, Problem
 from ranef.learn.criterion import Criterion
+from ranef.learn.held import Given, Holding, hold, nothing_given
 from ranef.learn.laplace import AtMode
 from ranef.learn.likelihood import Likelihood, likelihood, linearise
 from ranef.learn.scaling import Scaling, scale_generalized
@@ -80,6 +81,12 @@ def starting_theta(
             inverse = np.linalg.inv(back)
             covariances[b] = inverse @ given @ inverse.T
     return layout.project(covariances)
+
+
+def holding_of(prepared: Generalized, given: Given | None, others: int) -> Holding:
+    """Which parameters are held: none, if no covariance is given. ``others`` come after those of the covariances."""
+    given = nothing_given(prepared.layout) if given is None else given
+    return hold(prepared.layout, given, prepared.scaling.z_back, 1.0, others, gaussian=False)
 
 
 def working_problem(prepared: Generalized, at: AtMode) -> Problem:

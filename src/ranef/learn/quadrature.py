@@ -49,8 +49,11 @@ class Quadrature(Laplace):
 
     nodes: int
 
-    def evaluate(self, parameters: FloatArray, near: LaplacePoint | None = None) -> LaplacePoint:
-        """`evaluate_quadrature`, the search for the mode starting from ``near``'s."""
+    def evaluate(
+        self, parameters: FloatArray, near: LaplacePoint | None = None, tolerance: float | None = None
+    ) -> LaplacePoint:
+        """`evaluate_quadrature`, the search for the mode starting from ``near``'s; its tolerance is the solver's."""
+        del tolerance
         return evaluate_quadrature(self, parameters, self.start if near is None else near.mode.u)
 
 

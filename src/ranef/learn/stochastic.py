@@ -22,6 +22,9 @@ from ranef.solve.iterative import TOLERANCE, Iterative, log_determinant, prepare
 
 FloatArray = npt.NDArray[np.float64]
 
+# of the solution where every parameter is given
+GIVEN_TOLERANCE = 1e-8
+
 
 @dataclass(frozen=True, eq=False)
 class Estimating:
@@ -42,9 +45,10 @@ class Estimating:
     response: Coefficients
     shifts: Coefficients
 
-    def evaluate(self, theta: FloatArray, near: Estimate | None, tolerance: float) -> Estimate:
+    def evaluate(self, theta: FloatArray, near: Estimate | None = None, tolerance: float | None = None) -> Estimate:
         """`estimate`."""
-        return estimate(self, theta, None if near is None else near.warm, tolerance)
+        warm = None if near is None else near.warm
+        return estimate(self, theta, warm, TOLERANCE if tolerance is None else tolerance)
 
     def canonical(self, theta: FloatArray) -> FloatArray:
         return self.criterion.canonical(theta)
@@ -107,11 +111,15 @@ def estimating(criterion: Criterion, probes: Probes, exact_shifts: bool = True) 
     exact_shifts : bool
         Without, all of the traces is left to the probes: less work for a rough answer.
     """
-    cross = criterion.cross
-    unit = zeros(cross, 1)
+    directions = shifts(criterion.cross) if exact_shifts else zeros(criterion.cross, 0)
+    return Estimating(criterion, probes, response_side(criterion), directions)
+
+
+def response_side(criterion: Criterion) -> Coefficients:
+    """``[Z'; X'] W y``."""
+    unit = zeros(criterion.cross, 1)
     unit.rest[-1] = 1.0
-    directions = shifts(cross) if exact_shifts else zeros(cross, 0)
-    return Estimating(criterion, probes, multiply(cross, unit, criterion.engine), directions)
+    return multiply(criterion.cross, unit, criterion.engine)
 
 
 def estimate(
@@ -205,13 +213,48 @@ def estimate(
     )
 
 
+def estimate_given(criterion: Criterion, parameters: FloatArray) -> Estimate:
+    """The solution where ``(theta, log sigma^2)`` are given: no parameter is left to have a score.
+
+    Its ``tolerance`` is above ``GIVEN_TOLERANCE`` if conjugate gradients did not get there.
+    """
+    cross, engine, m = criterion.cross, criterion.engine, len(parameters)
+    factors = criterion.layout.factors(parameters[:-1])
+    right = response_side(criterion)
+    system, solved, start = prepare_and_solve(
+        cross, factors, engine, right, fixed=np.ones(1, np.bool_), noise=zeros(cross, 1), tolerance=GIVEN_TOLERANCE
+    )
+    solved.x.rest[-1] = -1.0
+    products = multiply(cross, solved.x, engine)
+    none = np.zeros((m, m))
+    return Estimate(
+        theta=parameters,
+        gradient=none[0],
+        metric=none,
+        information=none,
+        slopes=tuple(np.zeros_like(factor) for factor in factors),
+        scores=tuple(-product[:, :, 0] for product in by_block(cross, products)),
+        sigma2=float(np.exp(parameters[-1])),
+        factors=factors,
+        solution=solved.x,
+        system=system,
+        gradient_covariance=none,
+        slope_errors=tuple(np.zeros_like(factor) for factor in factors),
+        profile=none[0],
+        residual=-float(products.rest[-1, 0]),
+        warm={"solution": start},
+        iterations=(solved.iterations, 0),
+        tolerance=max(GIVEN_TOLERANCE, solved.residual),
+    )
+
+
 def stochastic_deviance(
-    problem: Estimating, at: Estimate, names: Sequence[str], probes: int, seed: int, skip: int = 0
+    criterion: Criterion, at: Estimate, names: Sequence[str], probes: int, seed: int, skip: int = 0
 ) -> FloatArray:
     """The criterion at an estimate, one value for each probe of `ranef.solve.iterative.log_determinant`."""
-    criterion = problem.criterion
     nu = criterion.degrees
-    value = at.system.logdet_stages + nu * (1 + np.log(2 * np.pi * at.residual / nu))
+    # profiled or given
+    value = at.system.logdet_stages + nu * np.log(2 * np.pi * at.sigma2) + at.residual / at.sigma2
     if criterion.reml:
         value += np.linalg.slogdet(at.system.precision)[1]
     value += criterion.log_scale - criterion.cross.log_weights

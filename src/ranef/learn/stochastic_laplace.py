@@ -73,9 +73,15 @@ class LaplaceEquations:
     noise: Coefficients
     shifts: Coefficients
 
-    def evaluate(self, theta: FloatArray, near: LaplaceEstimate | None, tolerance: float) -> LaplaceEstimate:
+    @property
+    def rows(self) -> int:
+        return self.problem.rows
+
+    def evaluate(
+        self, theta: FloatArray, near: LaplaceEstimate | None = None, tolerance: float | None = None
+    ) -> LaplaceEstimate:
         """`estimate_laplace`."""
-        return estimate_laplace(self, theta, near, tolerance)
+        return estimate_laplace(self, theta, near, TOLERANCE if tolerance is None else tolerance)
 
     def canonical(self, theta: FloatArray) -> FloatArray:
         return self.problem.canonical(theta)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.learn.criterion import Criterion, Evaluation, evaluate
+from ranef.learn.held import Held
 from ranef.learn.newton import Point
 from ranef.prior import Layout
 from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
 
 FloatArray = npt.NDArray[np.float64]
+At = TypeVar("At", bound=Point)
 
 # The observed information costs two evaluations a parameter: below these sizes that is a fraction of a second.
 MOST_COLUMNS = 500
@@ -110,8 +112,33 @@ def parameter_uncertainty(criterion: Criterion, at: Point) -> ParameterUncertain
     return ParameterUncertainty(*inverse_information(_average_hessian(criterion, at), inside), "average")
 
 
+def held_uncertainty(criterion: Criterion, held: Held[At], at: At) -> ParameterUncertainty:
+    """As `parameter_uncertainty`, where some parameters are held; ``at`` is where the search over the others ended.
+
+    Held parameters have zero rows, but for those that follow the residual variance: the covariance that they stand for
+    is certain nevertheless.
+    """
+    holding = held.holding
+    free = np.append(free_parameters(criterion.layout, at.factors), True)[holding.free]
+    j = holding.jacobian(holding.whole(at.theta))
+    if isinstance(at, Evaluation) and _is_small(criterion):
+        hessian = np.zeros((len(free), len(free)))
+        for i in range(len(free)):
+            change = np.zeros(len(free))
+            change[i] = h = 1e-4 * max(abs(at.theta[i]), 1e-2)
+            ahead, behind = held.evaluate(at.theta + change), held.evaluate(at.theta - change)
+            hessian[i] = (ahead.gradient - behind.gradient) / (2 * h)
+        covariance, unknown = inverse_information((hessian + hessian.T) / 2, np.flatnonzero(free))
+        if not unknown.shape[1]:
+            return ParameterUncertainty(j @ covariance @ j.T, j @ unknown, "observed")
+    covariance, unknown = inverse_information(at.information, np.flatnonzero(free))
+    return ParameterUncertainty(j @ covariance @ j.T, np.linalg.qr(j @ unknown)[0], "average")
+
+
 def inverse_information(hessian: FloatArray, inside: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
     """Twice the inverse of a Hessian of the deviance, and the directions without positive curvature."""
+    if not len(inside):
+        return np.zeros_like(hessian), hessian[:, :0]
     own = hessian[np.ix_(inside, inside)]
     scale = np.sqrt(np.maximum(np.diag(own), 1e-300))
     values, vectors = np.linalg.eigh(own / np.outer(scale, scale))

@@ -331,7 +331,18 @@ class Fit(FittedModel):
         return fit(text, self._again(data), **{**self._options, **options})
 
     def refit(self, data: Any = None, **options: Any) -> Fit:
-        """Fit the same formula to other data, starting from this fit's covariances."""
+        """Fit the same formula to other data, starting from this fit's covariances.
+
+        Parameters
+        ----------
+        data : any data, optional
+            Default: the data of this fit.
+        **options
+            As of `ranef.fit`. ``covariance="keep"`` holds this fit's covariances, and sigma: what was learned on a
+            sample serves to fit all users and items on everything.
+        """
+        if isinstance(options.get("covariance"), str) and options["covariance"] == "keep":
+            options = {**options, "covariance": self}
         return self.update(data=data, **{"start": self, **options})
 
     def save(self, path: str | os.PathLike[str], *, posterior: bool = True) -> None:

@@ -23,6 +23,7 @@ from ranef.learn import gaussian, generalized
 from ranef.learn.gaussian import MOST_PROBES, Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
 from ranef.learn.quadrature import MOST_NODES
+from ranef.result.covariance import given_covariances
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
 from ranef.result.options import check_whole, choice
@@ -50,6 +51,7 @@ def fit(
     method: Literal["reml", "ml", "laplace", "joint"] | None = None,
     weights: str | npt.ArrayLike | None = None,
     offset: str | None = None,
+    covariance: Any = None,
     start: Fit | None = None,
     missing: Literal["drop", "raise"] = "drop",
     solver: Literal["auto", "exact", "stochastic"] = "auto",
@@ -87,6 +89,12 @@ def fit(
         proportion: the trials. Other families: how often a row counts. Rows of weight zero are dropped and counted.
     offset : str, optional
         A column that is added to the linear predictor with coefficient one; as ``offset(column)`` in the formula.
+    covariance : table or Fit, optional
+        Covariances that are held at given values; the others are learned. A table with the columns grp, var1, var2 and
+        vcov, as `Fit.varcorr` gives it (a data frame, Arrow table, dict of columns, or the path of a CSV or Parquet
+        file): a row with ``var2`` is a covariance. A term is given with all its rows, or learned. The row ``Residual``
+        gives the residual variance of a Gaussian model; without it sigma is learned beside the given covariances. Or
+        another fit, for all its terms. What is held has no standard error (NaN) and does not count in ``Fit.df``.
     start : Fit, optional
         Start the search from the covariances of this fit.
     missing : {"drop", "raise"}
@@ -166,6 +174,8 @@ def fit(
         check_whole("max_iterations", max_iterations, 1)
     if start is not None and not isinstance(start, Fit):
         raise OptionError(f"start={type(start).__name__}: give an earlier Fit")
+    if isinstance(covariance, str) and covariance == "keep":
+        raise OptionError("covariance='keep' is for refit(), which has a fit to keep; give a table or a Fit")
     parsed = parse(formula)
     source = open_source(data)
     place = storage(memory)
@@ -180,6 +190,10 @@ def fit(
             storage=place,
         )
         covariances = None if start is None else relative_covariances(start.model)
+        given = None
+        if covariance is not None:
+            table = covariance.model if isinstance(covariance, Fit) else covariance
+            given = given_covariances(table, design.spec, distribution.name)
         if distribution.kind == "number":
             model = fit_gaussian(
                 design,
@@ -189,6 +203,7 @@ def fit(
                 probes=None if probes == "auto" else probes,
                 seed=seed,
                 start=covariances,
+                given=given,
                 tolerance=tolerance,
                 max_iterations=max_iterations,
                 report=steps(progress, tolerance),
@@ -204,12 +219,13 @@ def fit(
                 probes=None if probes == "auto" else probes,
                 seed=seed,
                 start=covariances,
+                given=given,
                 tolerance=tolerance,
                 max_iterations=max_iterations,
                 report=steps(progress, tolerance),
             )
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
-    options |= {"probes": probes, "seed": seed, "quadrature": quadrature}
+    options |= {"covariance": covariance, "probes": probes, "seed": seed, "quadrature": quadrature}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "memory": memory, "progress": progress}
     # reading included
