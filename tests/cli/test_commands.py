@@ -106,6 +106,23 @@ def test_options_reach_the_fit(sleep: str, model: str, capsys: pytest.CaptureFix
     assert document["deviance"] == pytest.approx(1751.9393, abs=1e-3)
 
 
+def test_given_covariances(sleep: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = ranef.load(model)
+    path = tmp_path / "given.csv"
+    path.write_text("grp,var1,var2,vcov\nSubject,(Intercept),,600\nSubject,Days,,35\nSubject,(Intercept),Days,10\n")
+    assert main(["fit", FORMULA, sleep, "--covariance", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["se"] is None for row in found["varcorr"]] == [True, True, True, False]
+    assert found["varcorr"][1]["vcov"] == pytest.approx(35)
+    assert found["df"] == 3
+    assert main(["fit", FORMULA, sleep, "--covariance", model, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["df"] == 2
+    assert found["deviance"] == pytest.approx(fit.deviance)
+    assert main(["fit", FORMULA, sleep, "--covariance", str(tmp_path / "none.csv")]) == 2
+    assert "covariance: no such file" in capsys.readouterr().err
+
+
 def test_the_stochastic_solver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, documents = str(tmp_path / "p.parquet"), []
     pq.write_table(penicillin(), path)

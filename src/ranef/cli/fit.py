@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,11 @@ _FILES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".arrow", ".feather"
 _MISSING = (
     "Rows that lack a value: drop or raise. In CSV files empty fields, NA, N/A, NaN and null are missing values; "
     "other texts, such as a dot, make a column text."
+)
+
+_COVARIANCE = (
+    "Variances that are given and not learned: a CSV or Parquet file with the columns grp, var1, var2 and vcov, or a "
+    "saved model."
 )
 
 
@@ -31,6 +36,7 @@ def fit(
     method: Annotated[str | None, typer.Option(help="reml (default) or ml.")] = None,
     weights: Annotated[str | None, typer.Option(metavar="COLUMN", help="Prior weights: variance 1/weight.")] = None,
     offset: Annotated[str | None, typer.Option(metavar="COLUMN", help="Added to the linear predictor.")] = None,
+    covariance: Annotated[Path | None, typer.Option(metavar="FILE", help=_COVARIANCE, show_default=False)] = None,
     missing: Annotated[str, typer.Option(help=_MISSING)] = "drop",
     solver: Annotated[
         str, typer.Option(help="exact, stochastic (any number of levels; with Monte-Carlo errors) or auto.")
@@ -76,6 +82,7 @@ def fit(
         method=method,  # type: ignore[arg-type]  # the library checks it, with a better message
         weights=weights,
         offset=offset,
+        covariance=None if covariance is None else _table_or_model(covariance),
         missing=missing,  # type: ignore[arg-type]
         solver=solver,  # type: ignore[arg-type]
         probes=int(probes) if probes.isdecimal() else probes,  # type: ignore[arg-type]
@@ -95,6 +102,13 @@ def fit(
         print(to_json(fitted))
     elif not quiet:
         print(fitted)
+
+
+def _table_or_model(path: Path) -> Any:
+    from ranef.artifact.manifest import MANIFEST_FILE
+    from ranef.result.fit import load
+
+    return load(path) if (path / MANIFEST_FILE).is_file() else path
 
 
 def check_formula(formula: str, data: list[str]) -> None:

@@ -101,9 +101,12 @@ def _read(value: Any) -> list[tuple[Any, Any, Any, float | None]]:
                 f"{', '.join(COLUMNS)}"
             )
         names = [name for name in COLUMNS if name in source.columns]
-        table = pa.Table.from_batches(list(source.batches(names)))
+        batches = list(source.batches(names))
     except (OptionError, DataError) as error:
         raise OptionError(f"covariance: {str(error).removeprefix('data: ')}") from error
+    if not batches:
+        return []
+    table = pa.Table.from_batches(batches)
     if not (pa.types.is_integer(table["vcov"].type) or pa.types.is_floating(table["vcov"].type)):
         raise OptionError(f"covariance: the column vcov holds {table['vcov'].type}, not numbers")
     columns = {name: [_present(one) for one in table[name].to_pylist()] for name in names}
