@@ -27,7 +27,14 @@ from ranef.learn.root import Equations, Root, coarse_start, find_root
 from ranef.learn.saturation import saturated
 from ranef.learn.scaling import scale
 from ranef.learn.start import moment_start
-from ranef.learn.stochastic import GIVEN_TOLERANCE, Estimate, Estimating, estimate_given, estimating, stochastic_deviance
+from ranef.learn.stochastic import (
+    GIVEN_TOLERANCE,
+    Estimate,
+    Estimating,
+    estimate_given,
+    estimating,
+    stochastic_deviance,
+)
 from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, held_uncertainty, parameter_uncertainty
 from ranef.learn.unprofiled import Unprofiled
 from ranef.solve.cross_products import CrossProducts, cross_products
