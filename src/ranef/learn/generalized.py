@@ -25,6 +25,7 @@ from ranef.learn.posterior import exact_posterior
 from ranef.learn.prepared import (
     Generalized,
     describe,
+    holding_of,
     marginal_fit,
     prepare_generalized,
     starting_theta,

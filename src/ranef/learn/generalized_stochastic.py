@@ -63,10 +63,11 @@ def fit_stochastic(
             report(history[-1], *natural(working_problem(prepared, at), at))
         return history[-1]
 
+    few = Held(laplace_equations(problem, COARSE_PROBES, seed, False), holding)
     found = search_doubling(
         lambda count: Held(laplace_equations(problem, count, seed), holding),
         parameters[holding.free],
-        coarse=Held(laplace_equations(problem, COARSE_PROBES, seed, False), holding) if problem.rows >= COARSE_ROWS else None,
+        coarse=few if len(problem.of.y) >= COARSE_ROWS else None,
         probes=probes,
         tolerance=tolerance,
         max_iterations=max_iterations,
@@ -141,7 +142,7 @@ def _bordered(covariance: FloatArray, parameters: int) -> FloatArray:
 
 
 def _covariance(holding: Holding, at: LaplaceEstimate) -> tuple[FloatArray, FloatArray]:
-    """Inverse of the average information over all parameters, zero for those that are held; ``at`` is over the others."""
+    """Inverse of the average information over all parameters, zero where held; ``at`` is over the others."""
     layout = holding.layout
     free = np.append(free_parameters(layout, at.factors), np.ones(len(holding.base) - layout.parameters, np.bool_))
     covariance, unknown = inverse_information(at.information, np.flatnonzero(free[holding.free]))

@@ -143,8 +143,6 @@ At = TypeVar("At", bound=Point)
 class Objective(Protocol[At]):
     """An objective over all parameters: of `ranef.learn.minimise`, or the equations of `ranef.learn.root`."""
 
-    @property
-    def rows(self) -> int: ...
     def evaluate(self, theta: FloatArray, near: At | None = None, tolerance: float | None = None) -> At: ...
     def canonical(self, theta: FloatArray) -> FloatArray: ...
     def snapped(self, theta: FloatArray) -> FloatArray | None: ...
@@ -166,8 +164,9 @@ class Held(Generic[At]):
     holding: Holding
 
     @property
-    def rows(self) -> int:
-        return self.objective.rows
+    def size(self) -> float:
+        """As of the objective that a search minimises."""
+        return cast(float, cast(Any, self.objective).size)
 
     def evaluate(self, theta: FloatArray, near: At | None = None, tolerance: float | None = None) -> At:
         """The point of the whole objective, with ``theta``, gradient, metric and information over what is free."""

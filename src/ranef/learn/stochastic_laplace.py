@@ -35,6 +35,7 @@ from ranef.learn.shifts import separation, shifts
 from ranef.learn.traces import grams, traces
 from ranef.solve.elimination import Coefficients, beside, by_block, from_blocks, inner, multiply, zeros
 from ranef.solve.iterative import (
+    TOLERANCE,
     Iterative,
     Solved,
     log_determinant,
@@ -72,10 +73,6 @@ class LaplaceEquations:
     seed: int
     noise: Coefficients
     shifts: Coefficients
-
-    @property
-    def rows(self) -> int:
-        return self.problem.rows
 
     def evaluate(
         self, theta: FloatArray, near: LaplaceEstimate | None = None, tolerance: float | None = None

@@ -39,8 +39,8 @@ class Unprofiled(Generic[At]):
     criterion: Criterion
 
     @property
-    def rows(self) -> int:
-        return self.criterion.rows
+    def size(self) -> float:
+        return self.criterion.size
 
     def evaluate(self, parameters: FloatArray, near: At | None = None, tolerance: float | None = None) -> At:
         at = self.profiled.evaluate(parameters[:-1], near, tolerance)
