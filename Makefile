@@ -44,6 +44,7 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.passes
 
 format: $(READY)
 	$(BIN)/python -m ruff check --fix .

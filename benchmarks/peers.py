@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,12 @@ def _repeat(fit: Callable[[], Any], repeats: int) -> tuple[Any, tuple[float, ...
 # ---- ranef ---------------------------------------------------------------------------------------------------------
 
 
-def _fit_ranef(problem: Problem, table: pa.Table, threads: int | None, repeats: int) -> Outcome:
+def _fit_ranef(problem: Problem, table: pa.Table, threads: int | None, repeats: int, solver: str = "auto") -> Outcome:
     import narwhals
 
     import ranef
 
-    options = {} if threads is None else {"threads": threads}
+    options: dict[str, Any] = {"solver": solver} | ({} if threads is None else {"threads": threads})
     fit, seconds = _repeat(lambda: ranef.fit(problem.formula, table, method=problem.method, **options), repeats)
     components = {}
     for row in narwhals.from_native(fit.varcorr(), eager_only=True).iter_rows(named=True):
@@ -205,6 +206,12 @@ def _fit_statsmodels(problem: Problem, table: pa.Table, threads: int | None, rep
 
 PEERS: tuple[Peer, ...] = (
     Peer("ranef", lambda: _installed("ranef"), lambda problem: None, _fit_ranef),
+    Peer(
+        "ranef, stochastic",
+        lambda: _installed("ranef"),
+        lambda problem: None if len(problem.groups) > 1 else "nothing to sample",
+        partial(_fit_ranef, solver="stochastic"),
+    ),
     Peer("lme4", _version_lme4, lambda problem: None, _fit_lme4),
     Peer("GPBoost", lambda: _installed("gpboost"), _declines_gpboost, _fit_gpboost),
     Peer("statsmodels", lambda: _installed("statsmodels"), _declines_statsmodels, _fit_statsmodels, (1,)),

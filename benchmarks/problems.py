@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ranef import data
 
@@ -31,6 +34,10 @@ class Problem:
         One line for the report.
     skipped : mapping of peer to str
         Peers that would take too long for repeated runs, with what was measured once.
+    threads : tuple of int or None
+        Numbers of threads to run with; None is all.
+    data : str, optional
+        The file that the rows are read from, in the folder of real data.
     """
 
     name: str
@@ -42,6 +49,15 @@ class Problem:
     fixed: tuple[str, ...] = ()
     slopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    threads: tuple[int | None, ...] = (1, None)
+    data: str | None = None
+
+    @property
+    def missing(self) -> str | None:
+        """Why there are no rows here, or None."""
+        if self.data is None or (_folder() and (_folder() / self.data).exists()):
+            return None
+        return f"needs {self.data} in the folder that RANEF_TEST_DATA names"
 
     @property
     def formula(self) -> str:
@@ -54,6 +70,19 @@ def _crossed(users: int, items: int) -> pa.Table:
     return data.simulate(1e6, {"user": users, "item": items}, sd={"user": 0.36, "item": 0.6}, residual_sd=0.9).data
 
 
+def _folder() -> Path:
+    return Path(os.environ.get("RANEF_TEST_DATA", "absent"))
+
+
+def _movielens() -> pa.Table:
+    return pq.read_table(_folder() / MOVIELENS, columns=["rating", "user_id", "item_id"])
+
+
+def _large() -> pa.Table:
+    groups = {"user": 162_541, "item": 59_047}
+    return data.simulate(25e6, groups, sd={"user": 0.45, "item": 0.6}, residual_sd=0.87).data
+
+
 def _nested() -> pa.Table:
     groups = {"pupil": 50_000, "school": 1000}
     nested = {"pupil": "school"}
@@ -61,6 +90,7 @@ def _nested() -> pa.Table:
     return data.simulate(1e6, groups, nested=nested, sd=sd, fixed={"x": 0.2}, activity=0.5).data
 
 
+MOVIELENS = "ml-1m/ratings.parquet"
 _STUDENTS = "73,421 ratings, 2,972 students, 1,128 lecturers"
 
 PROBLEMS: tuple[Problem, ...] = (
@@ -110,5 +140,28 @@ PROBLEMS: tuple[Problem, ...] = (
         "ml",
         "simulated, 1,000,000 rows, 6,000 users, 3,700 items",
         skipped={"lme4": "98 s when measured once, not repeated"},
+    ),
+    *(
+        Problem(
+            f"movielens-1m-{method}",
+            _movielens,
+            "rating",
+            ("user_id", "item_id"),
+            method,
+            "1,000,209 ratings, 6,040 users, 3,706 items",
+            skipped={"lme4": "82 s (REML) when measured once, not repeated"},
+            data=MOVIELENS,
+        )
+        for method in ("reml", "ml")
+    ),
+    Problem(
+        "crossed-25m",
+        _large,
+        "y",
+        ("user", "item"),
+        "ml",
+        "simulated, 25,000,000 rows, 162,541 users, 59,047 items; GPBoost once",
+        skipped={"lme4": "too large", "ranef, stochastic": "the same as ranef"},
+        threads=(None,),
     ),
 )

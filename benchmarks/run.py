@@ -33,17 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: list[Result] = []
     problems = [problem for problem in PROBLEMS if not asked.problem or problem.name in asked.problem]
     for problem in problems:
+        if problem.missing:
+            print(f"{problem.name:18} skipped: {problem.missing}", file=sys.stderr)
+            continue
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "table.parquet")
             _child(["prepare", problem.name, path], None, asked.timeout)
             for peer in peers:
-                for threads in peer.thread_counts if versions[peer.name] else ():
+                for threads in _thread_counts(peer, problem) if versions[peer.name] else ():
                     result = _one(peer, problem, path, threads, asked.repeats, asked.timeout)
                     results.append(result)
                     shown = result.failure or f"{result.median:.3f} s"
                     print(f"{problem.name:18} {peer.name:12} threads={threads or 'all':<4} {shown}", file=sys.stderr)
-    asked.out.write_text(report(problems, results, versions), encoding="utf-8")
+    asked.out.write_text(report([p for p in problems if not p.missing], results, versions), encoding="utf-8")
     print(f"wrote {asked.out}", file=sys.stderr)
+
+
+def _thread_counts(peer: Peer, problem: Problem) -> tuple[int | None, ...]:
+    return tuple(threads for threads in peer.thread_counts if threads in problem.threads)
 
 
 def _one(peer: Peer, problem: Problem, path: str, threads: int | None, repeats: int, timeout: float) -> Result:

@@ -1,7 +1,7 @@
 """Draws from the joint posterior of all coefficients at the end of a stochastic fit, and what is known of them exactly.
 
 Perfect samples (`ranef.learn.probes`) of their own: more than the search needs, and solved to few digits, because an
-error of a hundredth of a draw is nothing beside its spread.
+error of some hundredths of a draw is nothing beside its spread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ranef.solve.iterative import Iterative, complete, conjugate_gradients, redu
 FloatArray = npt.NDArray[np.float64]
 
 # of the solutions
-TOLERANCE = 1e-2
+TOLERANCE = 3e-2
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,13 @@ from ranef.learn.stochastic import (
     estimating,
     stochastic_deviance,
 )
-from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, held_uncertainty, parameter_uncertainty
+from ranef.learn.uncertainty import (
+    ParameterUncertainty,
+    fixed_effects,
+    held_uncertainty,
+    parameter_uncertainty,
+    shift_of_modes,
+)
 from ranef.learn.unprofiled import Unprofiled
 from ranef.solve.cross_products import CrossProducts, cross_products
 
@@ -247,7 +253,7 @@ def _stochastic_model(
     draws = precise_enough(
         lambda count, skip: stochastic_deviance(criterion, at, names, count, seed, skip), max(probes, LOGDET_PROBES)
     )
-    fixed = fixed_effects(criterion, at)
+    fixed = fixed_effects(criterion, at, shift_of_modes(criterion.cross, at))
     sample = draw_posterior(problem, at, fixed, max(probes, POSTERIOR_DRAWS), seed)
     outcome = Outcome(
         at=at,

@@ -17,6 +17,7 @@ from ranef.learn.criterion import Criterion, Evaluation, evaluate
 from ranef.learn.held import Held
 from ranef.learn.newton import Point
 from ranef.prior import Layout
+from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, by_block, multiply, zeros
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,14 +47,14 @@ class FixedEffects:
     gradient: FloatArray
 
 
-def fixed_effects(criterion: Criterion, at: Point) -> FixedEffects:
-    """One solve for each fixed effect; internal coordinates."""
+def fixed_effects(criterion: Criterion, at: Point, shift: Coefficients | None = None) -> FixedEffects:
+    """Internal coordinates; one solve for each fixed effect, if `shift_of_modes` is not given."""
     cross, engine = criterion.cross, criterion.engine
     p, r = cross.fixed, cross.random
-    unit = zeros(cross, p)
-    unit.rest[r : r + p] = np.eye(p)
-    products = multiply(cross, unit, engine)
-    shift = at.solve(products, fixed=False)
+    if shift is None:
+        unit = zeros(cross, p)
+        unit.rest[r : r + p] = np.eye(p)
+        shift = at.solve(multiply(cross, unit, engine), fixed=False)
     rest = -shift.rest
     rest[r : r + p] = np.eye(p)
     rest[r + p] = 0.0
@@ -70,6 +71,16 @@ def fixed_effects(criterion: Criterion, at: Point) -> FixedEffects:
             gradient.append(at.sigma2 * inverse @ moved @ inverse)
     vcov: FloatArray = np.asarray(at.sigma2 * inverse)
     return FixedEffects(by_block(cross, shift), vcov, np.array([*gradient, vcov]))
+
+
+def shift_of_modes(cross: CrossProducts, at: Point) -> Coefficients:
+    """``M`` of `FixedEffects` from a joint system: a column of its inverse is ``(-MV, V)``, at little cost."""
+    p, r = cross.fixed, cross.random
+    unit = zeros(cross, p)
+    unit.rest[r : r + p] = np.eye(p)
+    column = at.solve(unit, fixed=True)
+    turn = -np.linalg.inv(column.rest[r : r + p])
+    return Coefficients(tuple(s @ turn for s in column.stages), column.rest @ turn)
 
 
 def _is_small(criterion: Criterion) -> bool:
