@@ -99,6 +99,9 @@ class FitInfo(msgspec.Struct, frozen=True):
         Structure of an ordinal model's thresholds.
     quadrature : int
         Nodes of each level's integral; 1 is the Laplace approximation.
+    unbounded : tuple of str
+        Parameters without a finite estimate: fixed effects and thresholds that separate the responses, standard
+        deviations of factors whose every level has one outcome, ``theta`` of counts that vary as Poisson ones.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -132,6 +135,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     thresholds: Literal["flexible", "symmetric", "equidistant"] | None = None
     quadrature: int = 1
     held: tuple[str, ...] = ()
+    unbounded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,5 +20,7 @@ def log_mean(y: FloatArray, weights: FloatArray | None, offset: FloatArray | Non
     counted = total(lambda y, w: y if w is None else y * w, y, weights) + 0.5
     if offset is None:
         return float(np.log(counted / weight_sum(len(y), weights)))
-    exposure = total(lambda o, w: exp_capped(o) if w is None else exp_capped(o) * w, offset, weights)
-    return float(np.log(counted) - np.log(exposure))
+    # whatever the offset's size, its exponentials are at most one
+    top = float(offset.max())
+    exposure = total(lambda o, w: exp_capped(o - top) if w is None else exp_capped(o - top) * w, offset, weights)
+    return float(np.log(counted) - np.log(exposure)) - top

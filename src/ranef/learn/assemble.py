@@ -183,9 +183,15 @@ def assemble(
             )
         )
     # of half the deviance, times the standard error: how many standard errors the parameter is off
-    left = at.gradient[: len(parameters.covariance)]
-    errors = np.sqrt(np.diag(parameters.covariance)[: len(left)])
-    gradient = float(np.max(np.abs(left) * errors / 2, initial=0.0))
+    errors = np.sqrt(np.diag(parameters.covariance))
+    if described is not None:
+        count = problem.layout.parameters
+        own = np.sqrt(np.diag(described.covariance)[count:])
+        # at joint modes the fixed effects are no parameters of the search
+        of_fixed = np.sqrt(np.diag(fixed.vcov))[: len(at.gradient) - count - len(own)]
+        errors = np.concatenate([errors[:count], of_fixed, own])
+    left = at.gradient[: len(errors)]
+    gradient = float(np.max(np.abs(left) * errors[: len(left)] / 2, initial=0.0))
     info = FitInfo(
         family="gaussian" if described is None else described.family,
         link="identity" if described is None else described.link,

@@ -43,6 +43,8 @@ START_TOLERANCE = 1e-2
 MAX_ITERATIONS = 200
 # of a parameter's standard error: the differences that make the Hessian
 DIFFERENCE = 1e-3
+# variance, on the scale of the linear predictor, of what the data do not determine
+FLAT = 1e10
 
 
 def fit_generalized(
@@ -186,6 +188,9 @@ def _model(
     fixed = fixed_effects(problem.criterion, at)
     covariance, unknown = _covariance(held, found.at)
     m, p = layout.parameters, laplace.fixed
+    # fixed effects and the family's parameters along which nothing changes: no standard error is too large
+    flat = np.where(np.arange(len(unknown))[:, None] < m, 0.0, unknown)
+    covariance = covariance + FLAT * flat @ flat.T
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
     none = np.zeros((0, *fixed.vcov.shape))

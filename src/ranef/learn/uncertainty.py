@@ -153,7 +153,7 @@ def inverse_information(hessian: FloatArray, inside: npt.NDArray[np.intp]) -> tu
     own = hessian[np.ix_(inside, inside)]
     scale = np.sqrt(np.maximum(np.diag(own), 1e-300))
     values, vectors = np.linalg.eigh(own / np.outer(scale, scale))
-    positive = values > 1e-9 * values[-1]
+    positive = values > 1e-9 * values.max(initial=0.0)
     root = vectors[:, positive] / np.sqrt(values[positive]) / scale[:, None]
     covariance = np.zeros_like(hessian)
     covariance[np.ix_(inside, inside)] = 2 * root @ root.T

@@ -23,6 +23,7 @@ from ranef.learn import gaussian, generalized
 from ranef.learn.gaussian import MOST_PROBES, Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
 from ranef.learn.quadrature import MOST_NODES
+from ranef.learn.unbounded import checked, explained
 from ranef.result.covariance import given_covariances
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
@@ -209,21 +210,23 @@ def fit(
                 report=steps(progress, tolerance),
             )
         else:
-            model = fit_generalized(
-                design,
-                distribution,
-                cast(generalized.Method, method_),
-                pool,
-                quadrature=quadrature,
-                solver=solver,
-                probes=None if probes == "auto" else probes,
-                seed=seed,
-                start=covariances,
-                given=given,
-                tolerance=tolerance,
-                max_iterations=max_iterations,
-                report=steps(progress, tolerance),
-            )
+            with explained(design, distribution):
+                model = fit_generalized(
+                    design,
+                    distribution,
+                    cast(generalized.Method, method_),
+                    pool,
+                    quadrature=quadrature,
+                    solver=solver,
+                    probes=None if probes == "auto" else probes,
+                    seed=seed,
+                    start=covariances,
+                    given=given,
+                    tolerance=tolerance,
+                    max_iterations=max_iterations,
+                    report=steps(progress, tolerance),
+                )
+            model = checked(design, distribution, model)
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
     options |= {"covariance": covariance, "probes": probes, "seed": seed, "quadrature": quadrature}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}

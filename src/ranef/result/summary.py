@@ -76,11 +76,15 @@ def summary_text(
 def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
     info = model.info
     probes = f" ({info.probes} probes)" if info.probes else ""
-    lines = [f"{_kind(model)} fit by {HOW[info.method]}, {info.solver} solver{probes}"]
+    how = HOW[info.method]
+    if info.quadrature > 1:
+        how = f"maximum likelihood (adaptive Gauss-Hermite quadrature, {info.quadrature} nodes)"
+    text = f"{_kind(model)} fit by {how}, {info.solver} solver{probes}"
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ")
     if ddf and len(model.beta):
         basis = " (average information)" if info.information == "average" else ""
         tests = f"t-tests use Satterthwaite's method{basis}"
-        together = f"{lines[0]}; {tests}"
+        together = f"{text}; {tests}"
         lines = [together] if len(together) <= WIDTH else [*lines, tests]
     if info.thresholds is not None:
         lines.append(f"Family: ordinal ({info.link}), {info.thresholds} thresholds")
@@ -227,6 +231,9 @@ def _search(model: Model) -> list[str]:
     took = f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2g}"
     after = counted(info.iterations, "evaluation")
     lines = [f"{state} after {after} in {took} s; largest gradient {info.gradient:.1g} standard errors"]
+    if info.unbounded:
+        text = f"No finite estimate: {', '.join(info.unbounded)}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
     if info.singular:
         lines.append("boundary (singular) fit: a variance is estimated as zero or a correlation as one")
     return lines

@@ -15,6 +15,8 @@ from ranef.errors import (
     UnknownLevelWarning,
     counted,
 )
+from ranef.learn.unbounded import without_maximum
+from ranef.result.parameters import parameters_of
 from ranef.score.rows import Unknown
 
 
@@ -39,7 +41,8 @@ def warn_about_fit(model: Model) -> None:
             f"the fixed part is rank-deficient: left out {', '.join(info.aliased)}, which the columns before determine"
         )
         warn(message, DroppedColumnsWarning)
-    if not info.converged:
+    _warn_about_unbounded(model)
+    if not info.converged and not info.unbounded:
         message = (
             f"not converged after {counted(info.iterations, 'evaluation')}: the largest entry of the gradient is "
             f"{info.gradient:.2g} standard errors. Raise max_iterations, start from a simpler fit (start=), or drop a "
@@ -52,6 +55,28 @@ def warn_about_fit(model: Model) -> None:
             "be more than the data can tell apart"
         )
         warn(message, SingularFitWarning)
+
+
+def _warn_about_unbounded(model: Model) -> None:
+    sds = {one.name for one in parameters_of(model) if one.kind == "sd"} & set(model.info.unbounded)
+    if sds:
+        message = (
+            f"the likelihood has no maximum: {', '.join(sorted(sds))} can grow without end, as every level of the "
+            "factor has one outcome in all its rows, or can have all of its rows right. Is the response computed from "
+            "it? Take a coarser factor"
+        )
+        warn(message, ConvergenceWarning)
+    if "theta" in model.info.unbounded:
+        message = (
+            "boundary (singular) fit: the counts vary no more than Poisson counts, so that theta grows without end; "
+            "family='poisson' is the simpler model"
+        )
+        warn(message, SingularFitWarning)
+    others = [name for name in model.info.unbounded if name not in {*sds, "theta"}]
+    if others:
+        thresholds = [one.name for one in model.info.family_parameters]
+        message = f"{without_maximum(others, thresholds)}. Their estimates are where the search ended"
+        warn(message, ConvergenceWarning)
 
 
 def warn_about_rows(missing: int, rows: int, unknown: Mapping[str, Unknown]) -> None:
