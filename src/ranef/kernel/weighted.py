@@ -127,23 +127,63 @@ def place_slots(first, last, pointers, order, codes, stages, offsets, columns, c
 
 
 @njit(nogil=True, cache=True)
-def weigh_levels(
-    first, last, pointers, order, z, own, above, rest_z, slots, x, weight, score, offsets, gram, values, up
-):
-    """Cross products of each level ``first <= g < last`` with itself, its ancestors and the rest, rows weighted.
+def weigh_rows(first, last, codes, z, x, weight, score, f, own, above, rest_z, slots, offsets, gram, values, up):
+    """Add the cross products of the rows ``first <= n < last`` to those of their levels of factor ``f``.
 
     Parameters
     ----------
-    order : int64 array, shape (rows,)
-        Rows by level.
+    weight, score : float64 arrays, shape (last - first,)
+        Of a row's cross products; and what stands for its weighted response.
     own, above : int64 arrays
         Columns of ``z`` of this factor, and of the factors it is nested in.
     rest_z : int64 array, shape (factors of the rest + 1,)
         Where their covariates begin in ``z``.
-    weight, score : float64 arrays, shape (rows,)
-        Of a row's cross products; and what stands for its weighted response.
+    slots : int32 array, shape (rows, factors of the rest)
     gram, values, up : arrays
-        Overwritten, as in `ranef.kernel.cross.cross_rows`.
+        As in `ranef.kernel.cross.cross_rows`; the lower triangles of ``gram``.
+    """
+    k = own.shape[0]
+    p = x.shape[1]
+    factors = slots.shape[1]
+    for n in range(first, last):
+        g = codes[n, f]
+        start = offsets[g]
+        m = offsets[g + 1] - start
+        dense = m - p - 1
+        w = weight[n - first]
+        for a in range(k):
+            za = z[n, own[a]]
+            wa = w * za
+            at = k * start + a * m
+            for b in range(a + 1):
+                gram[g, a, b] += wa * z[n, own[b]]
+            for b in range(above.shape[0]):
+                up[g, a, b] += wa * z[n, above[b]]
+            for e in range(factors):
+                to = at + slots[n, e]
+                for c in range(rest_z[e + 1] - rest_z[e]):
+                    values[to + c] += wa * z[n, rest_z[e] + c]
+            for j in range(p):
+                values[at + dense + j] += wa * x[n, j]
+            values[at + dense + p] += za * score[n - first]
+
+
+@njit(nogil=True, cache=True)
+def mirror(first, last, gram):
+    """The upper triangles of the levels ``first <= g < last`` from the lower ones."""
+    k = gram.shape[1]
+    if k > 1:
+        for g in range(first, last):
+            for a in range(k):
+                for b in range(a):
+                    gram[g, b, a] = gram[g, a, b]
+
+
+@njit(nogil=True, cache=True)
+def weigh_levels(first, last, pointers, order, z, own, rest_z, slots, x, weight, score, offsets, gram, values):
+    """As `weigh_rows`, level by level: the rows of a level of this factor are far from each other.
+
+    ``order`` (rows,) and ``slots`` have the rows by level; ``gram`` and ``values`` are overwritten.
     """
     k = own.shape[0]
     p = x.shape[1]
@@ -154,7 +194,6 @@ def weigh_levels(
         row = values[k * start : k * (start + m)].reshape(k, m)
         row[:, :] = 0.0
         gram[g] = 0.0
-        up[g] = 0.0
         dense = m - p - 1
         for n in range(pointers[g], pointers[g + 1]):
             i = order[n]
@@ -164,12 +203,10 @@ def weigh_levels(
                 wa = w * za
                 for b in range(a + 1):
                     gram[g, a, b] += wa * z[i, own[b]]
-                for b in range(above.shape[0]):
-                    up[g, a, b] += wa * z[i, above[b]]
-                for f in range(factors):
-                    to = slots[n, f]
-                    for c in range(rest_z[f + 1] - rest_z[f]):
-                        row[a, to + c] += wa * z[i, rest_z[f] + c]
+                for e in range(factors):
+                    to = slots[n, e]
+                    for c in range(rest_z[e + 1] - rest_z[e]):
+                        row[a, to + c] += wa * z[i, rest_z[e] + c]
                 for j in range(p):
                     row[a, dense + j] += wa * x[i, j]
                 row[a, dense + p] += za * score[i]
@@ -179,41 +216,24 @@ def weigh_levels(
 
 
 @njit(nogil=True, cache=True)
-def sum_levels(first, last, pointers, order, z, z_at, values, out):
-    """``out[g] = sum over the level's rows of z_n values_n'``, shape (levels, k, sides); ``values`` (rows, sides)."""
+def add_rows(first, last, codes, z, z_at, values, out):
+    """Add ``z_n values_n'`` of the rows to their levels' ``out``, shape (levels, k, sides).
+
+    ``codes`` (rows,) is one factor's; ``values`` (last - first, sides).
+    """
     k = out.shape[1]
-    for g in range(first, last):
-        out[g] = 0.0
-        for n in range(pointers[g], pointers[g + 1]):
-            i = order[n]
-            for a in range(k):
-                for s in range(out.shape[2]):
-                    out[g, a, s] += z[i, z_at + a] * values[i, s]
+    for n in range(first, last):
+        g = codes[n]
+        for a in range(k):
+            v = z[n, z_at + a]
+            for s in range(out.shape[2]):
+                out[g, a, s] += v * values[n - first, s]
 
 
 @njit(nogil=True, cache=True)
-def sum_level_signs(first, last, pointers, order, z, z_at, root, seed, out):
-    """``out[g] = sum over the level's rows of z_n root_n e_n'`` with random signs, shape (levels, k, probes)."""
-    k = out.shape[1]
-    probes = out.shape[2]
-    for g in range(first, last):
-        out[g] = 0.0
-        for n in range(pointers[g], pointers[g + 1]):
-            i = order[n]
-            bits = signs(i, seed)
-            for a in range(k):
-                value = z[i, z_at + a] * root[i]
-                for s in range(probes):
-                    out[g, a, s] += value * (2.0 * np.float64((bits >> np.uint64(s)) & np.uint64(1)) - 1.0)
-
-
-@njit(nogil=True, cache=True)
-def sum_row_signs(first, last, x, root, seed, out):
-    """``out += sum of x_n root_n e_n'`` over the rows ``first <= n < last``, shape (p, probes)."""
-    probes = out.shape[1]
+def signed(first, last, root, seed, out):
+    """``root_n`` with the random signs of each row and probe, shape (last - first, probes)."""
     for n in range(first, last):
         bits = signs(n, seed)
-        for j in range(x.shape[1]):
-            value = x[n, j] * root[n]
-            for s in range(probes):
-                out[j, s] += value * (2.0 * np.float64((bits >> np.uint64(s)) & np.uint64(1)) - 1.0)
+        for s in range(out.shape[1]):
+            out[n - first, s] = root[n - first] * (2.0 * np.float64((bits >> np.uint64(s)) & np.uint64(1)) - 1.0)

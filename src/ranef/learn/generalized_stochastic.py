@@ -15,7 +15,6 @@ from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, Searched, noise, se
 from ranef.learn.draws import Draws, draws_from, signs_seed
 from ranef.learn.held import Given, Held, Holding, whole_point
 from ranef.learn.laplace import Laplace, origin
-from ranef.learn.likelihood import linearise
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
 from ranef.learn.noise import standard_error
@@ -29,7 +28,6 @@ from ranef.learn.uncertainty import (
     free_parameters,
     inverse_information,
 )
-from ranef.solve.weighted import flat
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -154,5 +152,4 @@ def _posterior(laplace: Laplace, at: LaplaceEstimate, fixed: FixedEffects, count
     """Draws of all coefficients, at the mode's weights."""
     phi = laplace.split(at.theta)[2]
     own = laplace_equations(laplace, count, signs_seed(seed))
-    _, _, weight = linearise(laplace.of, flat(at.mode.cross, at.mode.x)[:, 0], phi)
-    return draws_from(at.system, probes_at(own, weight), fixed.vcov, fixed, seed)
+    return draws_from(at.system, probes_at(own, at.mode, phi), fixed.vcov, fixed, seed)

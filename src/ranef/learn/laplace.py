@@ -30,7 +30,7 @@ from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, beside, by_block, inner, multiply, zeros
 from ranef.solve.inverse import Inverse, invert
 from ranef.solve.system import System
-from ranef.solve.weighted import flat, row_variances, sums, sums_of_rows
+from ranef.solve.weighted import flat, row_variances, sums_by
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -206,21 +206,19 @@ def evaluate_laplace(problem: Laplace, parameters: FloatArray, start: Coefficien
     moved, score_phi, information_phi = parameter_sums(problem, mode, phi)
     found = find_tangents(problem, mode, factors, scores, score_phi, information_phi)
 
-    c = np.empty((len(of.y), 1))
     x = flat(cross, mode.x)[:, 0]
 
-    def pull(first: int, last: int) -> tuple[FloatArray]:
-        """What the change of the curvature at a given mode costs, and the rows' part for what moves the mode."""
+    def pull(first: int, last: int) -> tuple[FloatArray, FloatArray]:
+        """The rows' part for what moves the mode, and what the change of the curvature at a given mode costs."""
         place = part(of.weights, first, last)
         at, y = eta(of, x, first, last), of.y[first:last]
         h = row_variances(of.pattern, inverse, first, last)
         third = of.family.derivatives(y, at, place, phi)[3]
-        c[first:last, 0] = -h * third
-        return (h @ of.family.parameter_derivatives(y, at, place, phi)[2],)
+        return (-h * third)[:, None], h @ of.family.parameter_derivatives(y, at, place, phi)[2]
 
-    (weight_phi,) = sums_of_rows(of.pattern, pull)
+    change, (weight_phi,) = sums_by(of.pattern, pull, 1)
     slopes = tuple(trace - s.T @ s for trace, s in zip(inverse.trace, scores, strict=True))
-    slopes, implicit = follow_mode(problem, mode, slopes, scores, score_phi, sums(of.pattern, c))
+    slopes, implicit = follow_mode(problem, mode, slopes, scores, score_phi, change)
     gradient = explicit(problem, mode, factors, slopes, moved)
     gradient[m:] += np.concatenate([implicit[: problem.fixed], implicit[problem.fixed :] + weight_phi])
     metric = found.metric.copy()
@@ -271,15 +269,14 @@ def parameter_sums(problem: Laplace, mode: Mode, phi: FloatArray) -> tuple[Float
     if not m:
         return np.zeros(0), zeros(mode.cross, 0), np.zeros((0, 0))
     x = flat(mode.cross, mode.x)[:, 0]
-    score_phi = np.empty((len(of.y), m))
 
-    def piece(first: int, last: int) -> tuple[FloatArray, FloatArray]:
+    def piece(first: int, last: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         arguments = of.y[first:last], eta(of, x, first, last), part(of.weights, first, last), phi
-        l_phi, score_phi[first:last], _ = of.family.parameter_derivatives(*arguments)
-        return l_phi.sum(axis=0), of.family.parameter_information(*arguments)
+        l_phi, score_phi, _ = of.family.parameter_derivatives(*arguments)
+        return score_phi, l_phi.sum(axis=0), of.family.parameter_information(*arguments)
 
-    l_phi, information = sums_of_rows(of.pattern, piece)
-    return l_phi, sums(of.pattern, score_phi), information
+    score_phi, (l_phi, information) = sums_by(of.pattern, piece, m)
+    return l_phi, score_phi, information
 
 
 def find_tangents(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.family import Family
+from ranef.family.base import Derivatives
 from ranef.family.special import total
-from ranef.solve.weighted import Weighing, linear_predictor, sums_of_rows
+from ranef.solve.cross_products import CrossProducts
+from ranef.solve.weighted import Weighing, linear_predictor, reweigh_by
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -78,22 +81,33 @@ def part(values: FloatArray | None, first: int, last: int) -> FloatArray | None:
     return None if values is None else values[first:last]
 
 
-def linearise(of: Likelihood, coefficients: FloatArray, phi: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-    """Log-likelihood without its constant, and each row's score and weight.
+def weigh(of: Likelihood, coefficients: FloatArray, phi: FloatArray) -> tuple[float, CrossProducts]:
+    """Log-likelihood without its constant, and the working system's cross products.
 
     Returns
     -------
     value : float
         Minus infinity or NaN where it cannot be computed.
-    score, weight : float64 arrays, shape (rows,)
+    CrossProducts
+        ``[Z X]'score`` in the response's place.
     """
-    score, weight = np.empty(len(of.y)), np.empty(len(of.y))
 
-    def piece(first: int, last: int) -> tuple[float]:
-        values, score[first:last], weight[first:last], _ = of.family.derivatives(
-            of.y[first:last], eta(of, coefficients, first, last), part(of.weights, first, last), phi
-        )
-        return (float(values.sum()),)
+    def linearised(first: int, last: int) -> tuple[float, FloatArray, FloatArray]:
+        values, score, weight, _ = _derivatives(of, coefficients, phi, first, last)
+        return float(values.sum()), weight, score
 
-    (value,) = sums_of_rows(of.pattern, piece)
-    return float(value), score, weight
+    return reweigh_by(of.pattern, linearised)
+
+
+def root_weights(of: Likelihood, coefficients: FloatArray, phi: FloatArray) -> Callable[[int, int], FloatArray]:
+    """What gives the roots of the weights of the rows ``first <= n < last``."""
+
+    def roots(first: int, last: int) -> FloatArray:
+        return np.sqrt(_derivatives(of, coefficients, phi, first, last)[2])
+
+    return roots
+
+
+def _derivatives(of: Likelihood, coefficients: FloatArray, phi: FloatArray, first: int, last: int) -> Derivatives:
+    at = eta(of, coefficients, first, last)
+    return of.family.derivatives(of.y[first:last], at, part(of.weights, first, last), phi)

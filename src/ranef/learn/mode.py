@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from ranef.engine.threads import Engine
 from ranef.errors import FitError
-from ranef.learn.likelihood import Likelihood, linearise
+from ranef.learn.likelihood import Likelihood, weigh
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, inner, multiply, raw_to_spherical, spherical_to_raw
 from ranef.solve.iterative import Iterative, prepare_iterative, solve_iterative, spherical_solution
 from ranef.solve.system import System, factorise, solve
-from ranef.solve.weighted import flat, response_of, reweigh
+from ranef.solve.weighted import flat, response_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -107,7 +107,6 @@ class Mode:
         Log-likelihood without its constant.
     penalty : float
         ``|u|^2``.
-    score, weight : float64 arrays, shape (rows,)
     sums : Coefficients
         ``[Z X]'score``.
     cross : CrossProducts
@@ -120,8 +119,6 @@ class Mode:
     x: Coefficients
     value: float
     penalty: float
-    score: FloatArray
-    weight: FloatArray
     sums: Coefficients
     cross: CrossProducts
     system: System | Iterative
@@ -155,7 +152,7 @@ def find_mode(
     rounding = 1e-13 * of.size
     for step in range(MOST_STEPS):
         x = to_raw(pattern.cross, factors, u)
-        value, score, weight = linearise(of, flat(pattern.cross, x)[:, 0], phi)
+        value, cross = weigh(of, flat(pattern.cross, x)[:, 0], phi)
         penalty = random_square(pattern.cross, u)
         objective = value - penalty / 2
         if not objective >= best - 1e-11 * (1 + abs(best)) - rounding:
@@ -168,11 +165,10 @@ def find_mode(
             u, found = _mean(u, last), False
             continue
         halvings = 0
-        cross = reweigh(pattern, weight, score)
         sums = response_of(cross)
         system = solver.prepare(cross, factors, engine, joint)
         if found or not u.rest.size:
-            return Mode(u, x, value, penalty, score, weight, sums, cross, system, step + 1)
+            return Mode(u, x, value, penalty, sums, cross, system, step + 1)
         noise = _scaled(u, -1.0)
         du = solver.step(system, sums, joint, noise)
         gradient = _to_spherical(cross, factors, sums)

@@ -17,13 +17,13 @@ from ranef.learn.assemble import Description, Problem
 from ranef.learn.criterion import Criterion
 from ranef.learn.held import Given, Holding, hold, nothing_given
 from ranef.learn.laplace import AtMode
-from ranef.learn.likelihood import Likelihood, likelihood, linearise
+from ranef.learn.likelihood import Likelihood, likelihood, weigh
 from ranef.learn.scaling import Scaling, scale_generalized
 from ranef.learn.start import start_from
 from ranef.prior import Layout
 from ranef.solve.elimination import Coefficients
 from ranef.solve.rows import Rows
-from ranef.solve.weighted import flat, response_of, reweigh, weighing
+from ranef.solve.weighted import flat, response_of, weighing
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -69,8 +69,7 @@ def starting_theta(
 ) -> FloatArray:
     """By the method of moments from the scores at the marginal fit, or as given."""
     of, layout = prepared.of, prepared.layout
-    _, score, weight = linearise(of, flat(of.pattern.cross, u)[:, 0], phi)
-    cross = reweigh(of.pattern, weight, score)
+    _, cross = weigh(of, flat(of.pattern.cross, u)[:, 0], phi)
     theta = start_from(cross, response_of(cross), layout)
     if not start:
         return theta

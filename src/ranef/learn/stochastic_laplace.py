@@ -28,7 +28,7 @@ from ranef.learn.laplace import (
     tangent_sides,
     tangents_from,
 )
-from ranef.learn.likelihood import eta, part
+from ranef.learn.likelihood import eta, part, root_weights
 from ranef.learn.mode import ConjugateGradients, Mode
 from ranef.learn.probes import Probes
 from ranef.learn.shifts import separation, shifts
@@ -151,10 +151,11 @@ def laplace_equations(problem: Laplace, count: int, seed: int, exact_shifts: boo
     return LaplaceEquations(problem, count, seed, from_blocks(cross, noise, count), known)
 
 
-def probes_at(equations: LaplaceEquations, weight: FloatArray) -> Probes:
-    """The probes of the working system with these weights of the rows."""
-    data = sign_sums(equations.problem.of.pattern, np.sqrt(weight), equations.count, equations.seed)
-    return Probes(equations.count, data, equations.noise)
+def probes_at(equations: LaplaceEquations, mode: Mode, phi: FloatArray) -> Probes:
+    """The probes of the working system at a mode."""
+    of = equations.problem.of
+    roots = root_weights(of, flat(mode.cross, mode.x)[:, 0], phi)
+    return Probes(equations.count, sign_sums(of.pattern, roots, equations.count, equations.seed), equations.noise)
 
 
 def estimate_laplace(
@@ -183,7 +184,7 @@ def estimate_laplace(
     scores = tuple(s[:, :, 0] for s in by_block(cross, mode.sums))
     moved, score_phi, information_phi = parameter_sums(problem, mode, phi)
     sides = tangent_sides(problem, mode, scores, score_phi, moving)
-    probes = probes_at(equations, mode.weight)
+    probes = probes_at(equations, mode, phi)
     solved = _solve(problem, system, probes, equations.shifts, sides, near, accuracy)
     known = count + equations.shifts.rest.shape[1]
     drawn, tangent = _cut(solved.x, known)

@@ -2,6 +2,10 @@
 
 What meets what (levels, columns, order of elimination) is found once, by `ranef.solve.cross_products`; here only the
 numbers change, so that everything that solves a Gaussian system solves the working one too.
+
+Rows are sorted by the first stage, so that those of a level of any stage are neighbours. A pass takes one partition
+after the other, and computes what it needs of some rows (weights, scores) just before it is summed: such numbers
+are never stored for all of them. Stages are summed in place, and the other factors in one buffer a lane.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from ranef.design.pieces import FloatColumns, is_constant
 from ranef.engine.threads import Engine, Range
 from ranef.kernel import weighted
 from ranef.kernel.sort import counting_order
-from ranef.solve.cross_products import CrossProducts, FactorProducts, cross_products
+from ranef.solve.cross_products import CrossProducts, FactorProducts, Stage, cross_products
 from ranef.solve.elimination import Coefficients
 from ranef.solve.inverse import Inverse
 from ranef.solve.rows import Rows
@@ -26,16 +30,20 @@ IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.int32]
 
 ROWS_A_RANGE = 16_384
+MOST_LANES = 8
+BYTES_A_PASS = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
 class FactorRows:
-    """The rows of one factor by level.
+    """Where the rows of one factor are, and where they add.
 
     Attributes
     ----------
     pointers : int64 array, shape (levels + 1,)
+        Of a stage, and of another factor that meets later ones; empty for others.
     order : int32 array, shape (rows,)
+        Rows by level; empty for a stage, whose rows are in order.
     slots : int32 array, shape (rows, factors of the rest)
         In that order: where the row's columns are among those of its level.
     """
@@ -46,13 +54,28 @@ class FactorRows:
 
 
 @dataclass(frozen=True, eq=False)
+class Partition:
+    """A partition: rows of whole levels of all stages.
+
+    Attributes
+    ----------
+    rows : (first, last)
+    levels : tuple of (first, last)
+        Of each stage.
+    """
+
+    rows: Range
+    levels: tuple[Range, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Weighing:
     """Rows sorted by the first stage, and the pattern of their cross products.
 
     Attributes
     ----------
     cross : CrossProducts
-        The pattern; its numbers are those of weight one.
+        The pattern; its values are not kept.
     sorted : int32 array, shape (rows,)
         Which of the caller's rows each row is.
     codes : int32 array, shape (rows, factors)
@@ -64,6 +87,7 @@ class Weighing:
         Where each factor's coefficients, and then the fixed effects, begin in a flat vector.
     x : float64 array, shape (rows, p)
     factors : tuple of FactorRows
+    partitions : tuple of Partition
     pieces : tuple of (first, last)
         Ranges of rows of about equal length.
     """
@@ -77,7 +101,14 @@ class Weighing:
     base: IntArray
     x: FloatArray
     factors: tuple[FactorRows, ...]
+    partitions: tuple[Partition, ...]
     pieces: tuple[Range, ...]
+
+    def lanes(self, numbers: int) -> list[tuple[Partition, ...]]:
+        """Neighbouring partitions that share a buffer of so many numbers."""
+        most = max(2, min(MOST_LANES, BYTES_A_PASS // (8 * max(numbers, 1))))
+        cuts = np.array_split(np.arange(len(self.partitions)), min(most, len(self.partitions)))
+        return [tuple(self.partitions[i] for i in cut) for cut in cuts]
 
 
 def weighing(rows: Rows, engine: Engine) -> Weighing:
@@ -97,13 +128,19 @@ def weighing(rows: Rows, engine: Engine) -> Weighing:
         numbered[s] = number[blocks[s].codes]
     n = len(rows.y)
     order = counting_order(numbered[0], blocks[0].levels)[0] if blocks else np.arange(n, dtype=np.int32)
-    codes = np.empty((n, len(blocks)), np.int32)
+    codes = engine.storage.empty((n, len(blocks)), np.int32)
     sizes = np.array([block.size for block in blocks], np.int64)
     z_start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    for f, own in enumerate(numbered):
-        codes[:, f] = own[order]
-    z = _side_by_side([block.covariates for block in blocks], order)
+
+    def place(f: int, own: CodeArray) -> None:
+        for first in range(0, n, ROWS_A_RANGE):
+            codes[first : first + ROWS_A_RANGE, f] = own[order[first : first + ROWS_A_RANGE]]
+
+    engine.map(place, list(enumerate(numbered)))
+    del numbered
+    z = _side_by_side([block.covariates for block in blocks], order, engine)
     levels = np.array([block.levels for block in blocks], np.int64)
+    pieces = tuple((first, min(first + ROWS_A_RANGE, n)) for first in range(0, n, ROWS_A_RANGE))
     draft = Weighing(
         cross=cross,
         engine=engine,
@@ -112,19 +149,34 @@ def weighing(rows: Rows, engine: Engine) -> Weighing:
         z=z,
         z_start=z_start,
         base=np.concatenate([[0], np.cumsum(sizes * levels)]).astype(np.int64),
-        x=_side_by_side([rows.x], order),
+        x=_side_by_side([rows.x], order, engine),
         factors=(),
-        pieces=tuple((first, min(first + ROWS_A_RANGE, n)) for first in range(0, n, ROWS_A_RANGE)),
+        partitions=(),
+        pieces=pieces,
     )
-    return replace(draft, factors=tuple(_factor_rows(draft, f, product) for f, product in enumerate(cross.factors)))
+    factors = tuple(_factor_rows(draft, f, product) for f, product in enumerate(cross.factors))
+    partitions = tuple(Partition(piece, ()) for piece in pieces)
+    if cross.stages:
+        levels_of = zip(*(stage.partitions for stage in cross.stages), strict=True)
+        pointers = factors[0].pointers
+        partitions = tuple(Partition((int(pointers[own[0][0]]), int(pointers[own[0][1]])), own) for own in levels_of)
+    return replace(draft, cross=_without_values(cross), factors=factors, partitions=partitions)
 
 
-def _side_by_side(parts: list[FloatColumns], order: CodeArray) -> FloatArray:
+def _without_values(cross: CrossProducts) -> CrossProducts:
+    def without(factor: FactorProducts) -> FactorProducts:
+        return replace(factor, values=np.broadcast_to(0.0, factor.values.shape))
+
+    stages, kept = (tuple(without(f) for f in factors) for factors in (cross.stages, cross.kept))
+    return replace(cross, stages=stages, kept=kept)  # type: ignore[arg-type]
+
+
+def _side_by_side(parts: list[FloatColumns], order: CodeArray, engine: Engine) -> FloatArray:
     """Columns of all parts in the given order of rows; one row seen from all, if each part is."""
     n, width = len(order), sum(part.shape[1] for part in parts)
     if n and all(part.shape[1] == 0 or is_constant(part) for part in parts):
         return np.broadcast_to(np.concatenate([np.zeros(0), *(part[:1].reshape(-1) for part in parts)]), (n, width))
-    out = np.empty((n, width))
+    out = engine.storage.empty((n, width))
     at = 0
     for part in parts:
         for first in range(0, n, ROWS_A_RANGE):
@@ -140,19 +192,21 @@ def _rest_of(cross: CrossProducts, f: int) -> int:
 
 
 def _factor_rows(pattern: Weighing, f: int, product: FactorProducts) -> FactorRows:
-    cross = pattern.cross
-    order, pointers = counting_order(np.ascontiguousarray(pattern.codes[:, f]), product.levels)
+    cross, storage = pattern.cross, pattern.engine.storage
     first = _rest_of(cross, f)
     rest = cross.kept[first - len(cross.stages) :]
+    n = len(pattern.sorted)
+    if f >= len(cross.stages) and not rest:
+        return FactorRows(np.empty(0, np.int64), np.empty(0, np.int32), np.empty((n, 0), np.int32))
+    order, pointers = counting_order(np.ascontiguousarray(pattern.codes[:, f]), product.levels)
     column = np.array([k.start for k in rest], np.int64)
     width = np.array([k.size for k in rest], np.int64)
-    slots = np.zeros((len(order), len(rest)), np.int32)
-    if rest:
-        pattern.engine.each(
-            product.partitions, weighted.place_slots, pointers, order, pattern.codes, first,
-            product.offsets, product.columns, column, width, slots,
-        )  # fmt: skip
-    return FactorRows(pointers, order, slots)
+    slots = storage.empty((n, len(rest)), np.int32)
+    pattern.engine.each(
+        product.partitions, weighted.place_slots, pointers, order, pattern.codes, first,
+        product.offsets, product.columns, column, width, slots,
+    )  # fmt: skip
+    return FactorRows(pointers, np.empty(0, np.int32) if f < len(cross.stages) else order, slots)
 
 
 def reweigh(pattern: Weighing, weight: FloatArray, score: FloatArray) -> CrossProducts:
@@ -163,32 +217,112 @@ def reweigh(pattern: Weighing, weight: FloatArray, score: FloatArray) -> CrossPr
     weight, score : float64 arrays, shape (rows,)
         Rows in the pattern's order.
     """
+    return reweigh_by(pattern, lambda first, last: (0.0, weight[first:last], score[first:last]))[1]
+
+
+def reweigh_by(
+    pattern: Weighing, linearised: Callable[[int, int], tuple[float, FloatArray, FloatArray]]
+) -> tuple[float, CrossProducts]:
+    """`reweigh` with weights and scores that are computed some rows at a time.
+
+    Parameters
+    ----------
+    linearised : callable
+        A number, and weight and score of each of the rows ``first <= n < last``.
+
+    Returns
+    -------
+    value : float
+        The sum of the numbers.
+    CrossProducts
+    """
     cross, engine = pattern.cross, pattern.engine
-    count = len(cross.stages)
-    new: list[FactorProducts] = []
-    for f, (product, own) in enumerate(zip(cross.factors, pattern.factors, strict=True)):
-        above = np.arange(pattern.z_start[f + 1], pattern.z_start[count]) if f < count else np.empty(0, np.int64)
-        gram, values = np.empty_like(product.gram), np.empty_like(product.values)
-        up = np.empty((product.levels, product.size, len(above)))
+    count, p = len(cross.stages), cross.fixed
+    new = [_room(pattern, f, product) for f, product in enumerate(cross.factors)]
+    # factors that meet later ones read the rows in an order of their own
+    ordered = [f for f in range(count, len(new)) if pattern.factors[f].slots.shape[1]]
+    shared = [f for f in range(count, len(new)) if f not in ordered]
+    kept_rows = [engine.storage.empty(len(pattern.sorted)) for _ in range(2 if ordered else 0)]
+    nothing = np.empty((0, 0, 0))
+
+    def run(lane: tuple[Partition, ...]) -> tuple[float, FloatArray, list[tuple[FloatArray, FloatArray]]]:
+        value, dense = 0.0, np.zeros((p, p + 1))
+        buffers = [(np.zeros_like(new[f].gram), np.zeros(new[f].values.shape)) for f in shared]
+        for piece in lane:
+            for stage, levels in zip(new[:count], piece.levels, strict=True):
+                _clear(stage, levels)  # type: ignore[arg-type]
+            for first, last in _cut(piece.rows):
+                found, weight, score = linearised(first, last)
+                value += found
+                places = (first, last, pattern.codes, pattern.z, pattern.x, weight, score)
+                for s, stage in enumerate(new[:count]):
+                    weighted.weigh_rows(
+                        *places, s, *_columns(pattern, s), pattern.factors[s].slots, stage.offsets, stage.gram,
+                        stage.values, stage.up,  # type: ignore[attr-defined]
+                    )  # fmt: skip
+                for f, (gram, values) in zip(shared, buffers, strict=True):
+                    weighted.weigh_rows(
+                        *places, f, *_columns(pattern, f), pattern.factors[f].slots, new[f].offsets, gram, values,
+                        nothing,
+                    )  # fmt: skip
+                x = pattern.x[first:last]
+                dense[:, :p] += x.T @ (weight[:, None] * x)
+                dense[:, p] += x.T @ score
+                for rows, found_ in zip(kept_rows, (weight, score), strict=False):
+                    rows[first:last] = found_
+            for stage, levels in zip(new[:count], piece.levels, strict=True):
+                weighted.mirror(*levels, stage.gram)
+            engine.storage.trim()
+        return value, dense, buffers
+
+    numbers = sum(new[f].gram.size + new[f].values.size for f in shared)
+    found = engine.map(run, [(lane,) for lane in pattern.lanes(numbers)])
+    for place, f in enumerate(shared):
+        for _, _, buffers in found:
+            new[f].gram[:] += buffers[place][0]
+            new[f].values[:] += buffers[place][1]
+        weighted.mirror(0, new[f].levels, new[f].gram)
+    for f in ordered:
+        own = pattern.factors[f]
         engine.each(
-            product.partitions, weighted.weigh_levels, own.pointers, own.order, pattern.z,
-            np.arange(pattern.z_start[f], pattern.z_start[f + 1]), above, pattern.z_start[_rest_of(cross, f) :],
-            own.slots, pattern.x, weight, score, product.offsets, gram, values, up,
+            new[f].partitions, weighted.weigh_levels, own.pointers, own.order, pattern.z, *_columns(pattern, f)[:1],
+            pattern.z_start[f + 1 :], own.slots, pattern.x, *kept_rows, new[f].offsets, new[f].gram, new[f].values,
         )  # fmt: skip
-        changes = {"gram": gram, "values": values}
-        new.append(replace(product, **changes, **({"up": up} if f < count else {})))  # type: ignore[arg-type]
     dense = np.zeros_like(cross.dense)
-    p = cross.fixed
-    dense[:p, :p], dense[:p, p] = sums_of_rows(
-        pattern,
-        lambda a, b: (
-            pattern.x[a:b].T @ (weight[a:b, None] * pattern.x[a:b]),
-            pattern.x[a:b].T @ score[a:b],
-        ),
-    )
+    for _, own_dense, _ in found:
+        dense[:p] += own_dense
     dense[p, :p] = dense[:p, p]
     dense[p, p] = 1.0
-    return replace(cross, stages=tuple(new[:count]), kept=tuple(new[count:]), dense=dense)  # type: ignore[arg-type]
+    changed = replace(cross, stages=tuple(new[:count]), kept=tuple(new[count:]), dense=dense)  # type: ignore[arg-type]
+    return sum(value for value, _, _ in found), changed
+
+
+def _room(pattern: Weighing, f: int, product: FactorProducts) -> FactorProducts:
+    """Arrays for new numbers: those of the stages are filled later, the others' are zero."""
+    shape = product.values.shape
+    if f >= len(pattern.cross.stages):
+        return replace(product, gram=np.zeros_like(product.gram), values=np.zeros(shape))
+    up = np.empty_like(product.up)  # type: ignore[attr-defined]
+    values = pattern.engine.storage.empty(shape)
+    return replace(product, gram=np.empty_like(product.gram), values=values, up=up)  # type: ignore[call-arg]
+
+
+def _clear(stage: Stage, levels: Range) -> None:
+    own = slice(*levels)
+    stage.gram[own] = 0.0
+    stage.up[own] = 0.0
+    stage.values[stage.size * stage.offsets[levels[0]] : stage.size * stage.offsets[levels[1]]] = 0.0
+
+
+def _columns(pattern: Weighing, f: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Columns of ``z`` of factor ``f`` and of those it is nested in, and where its rest's begin."""
+    count, start = len(pattern.cross.stages), pattern.z_start
+    above = np.arange(start[f + 1], start[count]) if f < count else np.empty(0, np.int64)
+    return np.arange(start[f], start[f + 1]), above, start[_rest_of(pattern.cross, f) :]
+
+
+def _cut(rows: Range) -> list[Range]:
+    return [(first, min(first + ROWS_A_RANGE, rows[1])) for first in range(rows[0], rows[1], ROWS_A_RANGE)]
 
 
 def sums_of_rows(
@@ -262,39 +396,66 @@ def response_of(cross: CrossProducts) -> Coefficients:
 
 def sums(pattern: Weighing, values: FloatArray) -> Coefficients:
     """``[Z X]'values`` of all rows, shape of ``values`` (rows, sides)."""
-    cross, engine = pattern.cross, pattern.engine
-    out = []
-    for f, (product, own) in enumerate(zip(cross.factors, pattern.factors, strict=True)):
-        total = np.empty((product.levels, product.size, values.shape[1]))
-        engine.each(
-            product.partitions, weighted.sum_levels, own.pointers, own.order, pattern.z,
-            int(pattern.z_start[f]), values, total,
-        )  # fmt: skip
-        out.append(total)
-    (fixed,) = sums_of_rows(pattern, lambda a, b: (pattern.x[a:b].T @ values[a:b],))
-    return _gathered(cross, out, fixed)
+    return sums_by(pattern, lambda first, last: (values[first:last],), values.shape[1])[0]
 
 
-def sign_sums(pattern: Weighing, root: FloatArray, probes: int, seed: int) -> Coefficients:
-    """``[Z X]'(root * e)`` with random signs ``e`` of the rows, one side a probe."""
+def sums_by(
+    pattern: Weighing, part: Callable[[int, int], tuple[FloatArray, ...]], sides: int
+) -> tuple[Coefficients, tuple[FloatArray, ...]]:
+    """`sums` of values that are computed some rows at a time.
+
+    Parameters
+    ----------
+    part : callable
+        Values of the rows ``first <= n < last``, shape (last - first, sides), and arrays that are summed as they are.
+
+    Returns
+    -------
+    Coefficients
+    tuple of float64 arrays
+        Sums of the other arrays.
+    """
     cross, engine = pattern.cross, pattern.engine
+    count = len(cross.stages)
+    totals = [np.empty((f.levels, f.size, sides)) for f in cross.stages]
+
+    def run(lane: tuple[Partition, ...]) -> tuple[list[FloatArray], list[FloatArray]]:
+        buffers = [np.zeros((f.levels, f.size, sides)) for f in cross.kept]
+        others: list[FloatArray] = []
+        for piece in lane:
+            for total, levels in zip(totals, piece.levels, strict=True):
+                total[slice(*levels)] = 0.0
+            for first, last in _cut(piece.rows):
+                values, *more = part(first, last)
+                for f, out in enumerate([*totals, *buffers]):
+                    weighted.add_rows(first, last, pattern.codes[:, f], pattern.z, int(pattern.z_start[f]), values, out)
+                new = [pattern.x[first:last].T @ values, *more]
+                others = [a + b for a, b in zip(others, new, strict=True)] if others else new
+            engine.storage.trim()
+        return buffers, others
+
+    found = engine.map(run, [(lane,) for lane in pattern.lanes(sum(f.levels * f.size for f in cross.kept) * sides)])
+    kept = [sum(buffers[f] for buffers, _ in found) for f in range(len(cross.kept))]
+    fixed, *others = (np.asarray(sum(column)) for column in zip(*(one for _, one in found), strict=True))
+    return _gathered(cross, [*totals[:count], *kept], fixed), tuple(others)  # type: ignore[list-item]
+
+
+def sign_sums(pattern: Weighing, roots: Callable[[int, int], FloatArray], probes: int, seed: int) -> Coefficients:
+    """``[Z X]'(root * e)`` with random signs ``e`` of the rows, one side a probe.
+
+    Parameters
+    ----------
+    roots : callable
+        The ``root`` of each of the rows ``first <= n < last``.
+    """
     key = np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    out = []
-    for f, (product, own) in enumerate(zip(cross.factors, pattern.factors, strict=True)):
-        total = np.empty((product.levels, product.size, probes))
-        engine.each(
-            product.partitions, weighted.sum_level_signs, own.pointers, own.order, pattern.z,
-            int(pattern.z_start[f]), root, key, total,
-        )  # fmt: skip
-        out.append(total)
 
     def part(first: int, last: int) -> tuple[FloatArray]:
-        mine = np.zeros((cross.fixed, probes))
-        weighted.sum_row_signs(first, last, pattern.x, root, key, mine)
-        return (mine,)
+        out = np.empty((last - first, probes))
+        weighted.signed(first, last, roots(first, last), key, out)
+        return (out,)
 
-    (fixed,) = sums_of_rows(pattern, part)
-    return _gathered(cross, out, fixed)
+    return sums_by(pattern, part, probes)[0]
 
 
 def _gathered(cross: CrossProducts, factors: list[FloatArray], fixed: FloatArray) -> Coefficients:
