@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ranef.errors import DataError, OptionError
-from ranef.result.residuals import fitted_values, residuals
+from ranef.result.residuals import linear_predictor, residuals
 from ranef.result.simulate import simulate
 from tests.result.fits import SLEEP, fit_rows, fitted, three_slopes
 
@@ -38,7 +38,7 @@ def test_conditional_draws_keep_the_modes():
     design, model = small()
     draws = simulate(model, design, COUNT, conditional=True)
     spread = model.info.sigma / np.sqrt(design.weights)
-    assert (np.abs(draws.mean(axis=1) - fitted_values(model, design)) < 5 * spread / np.sqrt(COUNT)).all()
+    assert (np.abs(draws.mean(axis=1) - linear_predictor(model, design)) < 5 * spread / np.sqrt(COUNT)).all()
     np.testing.assert_allclose(draws.std(axis=1), spread, rtol=5 / np.sqrt(2 * COUNT))
 
 
@@ -70,7 +70,7 @@ def test_residuals_of_weighted_rows():
     residuals(m, "pearson", scaled = TRUE)."""
     design, model = fit_rows(three_slopes(), "y ~ x + offset(0.5 * z) + (1 | g)", weights="wt")
     pearson = residuals(model, design, kind="pearson")
-    scaled = residuals(model, design, fitted_values(model, design), "scaled")
+    scaled = residuals(model, design, linear_predictor(model, design), "scaled")
     np.testing.assert_allclose(pearson[:3], [-0.3279587027, 2.0083643928, 0.6281536091], rtol=1e-6)
     np.testing.assert_allclose(scaled[:3], [-0.1917710197, 1.1743737376, 0.3673073992], rtol=1e-6)
     np.testing.assert_allclose(residuals(model, design), pearson / np.sqrt(design.weights))
@@ -86,8 +86,8 @@ def test_scaled_residuals_of_sleepstudy():
 
 def test_residual_errors():
     design, model = fitted("sleepstudy", SLEEP)
-    with pytest.raises(OptionError, match="not 'deviance'"):
-        residuals(model, design, kind="deviance")
+    with pytest.raises(OptionError, match="did you mean 'deviance'"):
+        residuals(model, design, kind="devianc")
     other, _ = fit_rows({"Reaction": design.y, "Days": design.x[:, 1], "Subject": np.arange(180) % 17}, SLEEP)
     with pytest.raises(DataError, match="other levels of 'Subject'"):
         residuals(model, other)

@@ -31,7 +31,10 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help=".parquet or .csv; default: CSV on stdout.", show_default=False),
     ] = None,
-    type: Annotated[str, typer.Option(help="response or link.")] = "response",
+    type: Annotated[
+        str,
+        typer.Option(help="response, link, class or probabilities (a column for each category of the response)."),
+    ] = "response",
     interval: Annotated[
         str | None, typer.Option(help="confidence or prediction: adds the columns lwr and upr.")
     ] = None,
@@ -51,14 +54,14 @@ def predict(
     import numpy as np
 
     from ranef.result.fit import load
+    from ranef.result.predictions import prediction_columns
     from ranef.table import open_source, write_table
 
     begun = time.perf_counter()
     _check_out(out)
     fitted = load(model)
     source = replace(open_source(data), library="dict")
-    names = ["fit"] if interval is None else ["fit", "lwr", "upr"]
-    kept = _kept(source, keep or [], names)
+    kept = _kept(source, keep or [], prediction_columns(fitted.model, type, interval is not None))
     found = fitted.predict(
         source,
         type=type,  # type: ignore[arg-type]  # the library checks these, with a better message
@@ -68,16 +71,17 @@ def predict(
         include=include or None,
         exclude=exclude or None,
     )
-    predicted = {"fit": found} if interval is None else found
+    predicted = found if isinstance(found, dict) else {"fit": found}
     columns = {**kept, **predicted}
     if out is None:
         _write_csv(columns)
     else:
         write_table(out, columns)
-    lacking = int(np.isnan(predicted["fit"]).sum())
+    first = next(iter(predicted.values()))
+    lacking = int(np.sum(np.isnan(first))) if first.dtype.kind == "f" else sum(one is None for one in first.tolist())
     without = f", {lacking:,} of them without a prediction" if lacking else ""
     where = "" if out is None else f" to {out}"
-    note(f"{counted(len(predicted['fit']), 'row')}{without} in {time.perf_counter() - begun:.2f} s{where}")
+    note(f"{counted(len(first), 'row')}{without} in {time.perf_counter() - begun:.2f} s{where}")
 
 
 def _check_out(out: Path | None) -> None:

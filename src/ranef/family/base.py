@@ -172,6 +172,27 @@ class Family(ABC):
         """
 
     @abstractmethod
+    def eta_at(self, y: FloatArray, probability: FloatArray, weights: FloatArray | None, phi: FloatArray) -> FloatArray:
+        """The linear predictor at which ``P(Y <= y)`` is ``probability``, shape (rows,): `cdf` solved for ``eta``.
+
+        Infinite where every linear predictor gives a probability of 0, or every one of 1.
+        """
+
+    def probabilities(self, eta: FloatArray, phi: FloatArray) -> FloatArray:
+        """Probability of each category, shape (rows, categories).
+
+        Raises
+        ------
+        OptionError
+            The response has no categories.
+        """
+        raise OptionError(f"a response of the {self.name} family has no categories")
+
+    def dispersion(self, phi: FloatArray) -> float:
+        """By what `variance` exceeds the family's variance function: R's ``sigma(fit)^2``."""
+        return 1.0
+
+    @abstractmethod
     def simulate(
         self, rng: np.random.Generator, eta: FloatArray, weights: FloatArray | None, phi: FloatArray
     ) -> FloatArray:

@@ -50,6 +50,10 @@ class Bernoulli(Binary):
         failure = self.math.survival(eta)
         return np.where(y > 0.5, failure, 0.0), np.where(y > 0.5, 1.0, failure)
 
+    def eta_at(self, y: FloatArray, probability: FloatArray, weights: FloatArray | None, phi: FloatArray) -> FloatArray:
+        # P(Y <= 0) is that of a failure, P(Y <= 1) is 1
+        return np.where(y > 0.5, np.inf, self.math.quantile(1.0 - probability))
+
     def simulate(
         self, rng: np.random.Generator, eta: FloatArray, weights: FloatArray | None, phi: FloatArray
     ) -> FloatArray:

@@ -63,3 +63,7 @@ class Binary(Family):
 
     def variance(self, mu: FloatArray, phi: FloatArray) -> FloatArray:
         return mu * (1.0 - mu)
+
+    def probabilities(self, eta: FloatArray, phi: FloatArray) -> FloatArray:
+        """Probabilities of failure and success, shape (rows, 2)."""
+        return np.column_stack([self.math.survival(eta), self.math.cdf(eta)])

@@ -10,7 +10,7 @@ from scipy import special
 
 from ranef.family.base import Derivatives, signed_root, times
 from ranef.family.binary import Binary
-from ranef.family.special import log_factorial_rest, total
+from ranef.family.special import beta_cdf_at_failure, log_factorial_rest, total
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -64,13 +64,19 @@ class Binomial(Binary):
         def upto(k: FloatArray) -> FloatArray:
             # P(Y <= k) = I_(1-p)(n - k, k + 1); the arguments must be positive where the answer is known
             inside = np.clip(k, 0.0, n - 1.0)
-            of_failure = special.betainc(n - inside, inside + 1.0, failure)
-            of_success = special.betaincc(inside + 1.0, n - inside, success)
-            # the smaller of the two probabilities is the argument that has all its digits
-            value = np.where(failure < success, of_failure, of_success)
+            value = beta_cdf_at_failure(inside + 1.0, n - inside, success, failure)
             return np.where(k < 0.0, 0.0, np.where(k >= n, 1.0, value))
 
         return upto(k - 1.0), upto(k)
+
+    def eta_at(self, y: FloatArray, probability: FloatArray, weights: FloatArray | None, phi: FloatArray) -> FloatArray:
+        n = np.ones_like(y) if weights is None else weights
+        k = np.rint(y * n)
+        # as in `cdf`: a beta distribution of the probability of success
+        inside = np.clip(k, 0.0, n - 1.0)
+        with np.errstate(divide="ignore"):
+            eta = self.math.quantile(special.betainccinv(inside + 1.0, n - inside, probability))
+        return np.where(k < 0.0, -np.inf, np.where(k >= n, np.inf, eta))
 
     def simulate(
         self, rng: np.random.Generator, eta: FloatArray, weights: FloatArray | None, phi: FloatArray

@@ -129,6 +129,14 @@ class Gamma(Family):
         value = np.asarray(special.gammainc(shape, shape * exp_capped(np.log(y) - eta)))
         return value, value
 
+    def eta_at(self, y: FloatArray, probability: FloatArray, weights: FloatArray | None, phi: FloatArray) -> FloatArray:
+        shape = np.exp(-phi)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(y) + np.log(shape) - np.log(special.gammaincinv(shape, probability)))
+
+    def dispersion(self, phi: FloatArray) -> float:
+        return float(np.exp(phi[0]))
+
     def simulate(
         self, rng: np.random.Generator, eta: FloatArray, weights: FloatArray | None, phi: FloatArray
     ) -> FloatArray:

@@ -98,6 +98,12 @@ class Gaussian(Family):
         value = np.asarray(special.ndtr((y - eta) * np.sqrt(_precision(len(y), weights, phi))))
         return value, value
 
+    def eta_at(self, y: FloatArray, probability: FloatArray, weights: FloatArray | None, phi: FloatArray) -> FloatArray:
+        return np.asarray(y - special.ndtri(probability) / np.sqrt(_precision(len(y), weights, phi)))
+
+    def dispersion(self, phi: FloatArray) -> float:
+        return float(np.exp(phi[0]))
+
     def simulate(
         self, rng: np.random.Generator, eta: FloatArray, weights: FloatArray | None, phi: FloatArray
     ) -> FloatArray:

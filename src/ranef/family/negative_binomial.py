@@ -12,6 +12,7 @@ from ranef.family.base import Derivatives, Family, ParameterDerivatives, signed_
 from ranef.family.links import LINKS
 from ranef.family.poisson import draw_counts
 from ranef.family.special import (
+    beta_cdf_at_failure,
     exp_capped,
     log_factorial_rest,
     log_factorial_rest_curvature,
@@ -132,12 +133,19 @@ class NegativeBinomial(Family):
         failure, success = logit.survival(t), logit.cdf(t)
 
         def upto(k: FloatArray) -> FloatArray:
-            k = np.maximum(k, 0.0)
-            of_failure = special.betainc(theta, k + 1.0, failure)
-            of_success = special.betaincc(k + 1.0, theta, success)
-            return np.asarray(np.where(failure < success, of_failure, of_success))
+            return beta_cdf_at_failure(np.maximum(k, 0.0) + 1.0, theta, success, failure)
 
         return np.where(y > 0.0, upto(y - 1.0), 0.0), upto(y)
+
+    def eta_at(self, y: FloatArray, probability: FloatArray, weights: FloatArray | None, phi: FloatArray) -> FloatArray:
+        theta = np.exp(phi)
+        # as in `cdf`: p / (1 - p) is the mean over theta
+        success = np.asarray(special.betainccinv(y + 1.0, theta, probability))
+        failure = 1.0 - success
+        large = np.flatnonzero(success > 0.9)
+        failure[large] = special.betaincinv(theta, y[large] + 1.0, probability[large])
+        with np.errstate(divide="ignore"):
+            return np.asarray(phi + np.log(success) - np.log(failure))
 
     def simulate(
         self, rng: np.random.Generator, eta: FloatArray, weights: FloatArray | None, phi: FloatArray

@@ -180,6 +180,9 @@ class Ordinal(Family):
         codes, cuts, link = _codes(y), self._cuts(phi), LINKS[self.link]
         return link.cdf(cuts.lower[codes] - eta), link.cdf(cuts.upper[codes] - eta)
 
+    def eta_at(self, y: FloatArray, probability: FloatArray, weights: FloatArray | None, phi: FloatArray) -> FloatArray:
+        return np.asarray(self._cuts(phi).upper[_codes(y)] - LINKS[self.link].quantile(probability))
+
     def simulate(
         self, rng: np.random.Generator, eta: FloatArray, weights: FloatArray | None, phi: FloatArray
     ) -> FloatArray:

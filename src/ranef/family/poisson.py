@@ -77,6 +77,10 @@ class Poisson(Family):
         below = np.where(y > 0.0, special.gammaincc(np.maximum(y, 1.0), mu), 0.0)
         return below, np.asarray(special.gammaincc(y + 1.0, mu))
 
+    def eta_at(self, y: FloatArray, probability: FloatArray, weights: FloatArray | None, phi: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(special.gammainccinv(y + 1.0, probability)))
+
     def simulate(
         self, rng: np.random.Generator, eta: FloatArray, weights: FloatArray | None, phi: FloatArray
     ) -> FloatArray:

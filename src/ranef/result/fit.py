@@ -21,11 +21,20 @@ from ranef.formula import parse, update_formula
 from ranef.result import tables
 from ranef.result.fitted import FittedModel
 from ranef.result.habits import PREDICT, with_habits
-from ranef.result.residuals import check_rows, fitted_values, residuals, scaled_residual_quantiles
-from ranef.result.simulate import simulate
+from ranef.result.predictions import prediction_result
+from ranef.result.residuals import (
+    ResidualKind,
+    check_rows,
+    fitted_values,
+    linear_predictor,
+    residuals,
+    scaled_residual_quantiles,
+)
+from ranef.result.simulate import as_given, simulate
 from ranef.result.summary import summary_text
 from ranef.result.text import Text
 from ranef.result.warn import warn_about_rows
+from ranef.score import Kind
 from ranef.score import predict as predict_rows
 from ranef.table import open_source, preferred_library, to_library
 
@@ -140,25 +149,37 @@ class Fit(FittedModel):
     # Rows
 
     def fitted(self, data: Any = None) -> FloatArray:
-        """Fitted values of the rows used, shape (nobs,); `kept` says which rows of the data these are."""
-        design, values = self._fitted(data)
-        return values if design.kept is None or len(values) == len(design.y) else values[design.kept]
+        """Fitted values of the rows used, shape (nobs,); `kept` says which rows of the data these are.
 
-    def residuals(self, type: Literal["response", "pearson", "scaled"] = "response", data: Any = None) -> FloatArray:
+        The mean of the response at the conditional modes, as lme4's ``fitted``; of an ordinal response the probability
+        of the row's own category, as that of ``ordinal::clmm``.
+        """
+        design, eta = self._linear_predictor(data)
+        return fitted_values(self.model, design, eta)
+
+    def residuals(self, type: ResidualKind = "response", seed: int = 0, data: Any = None) -> FloatArray:
         """Residuals of the rows used, shape (nobs,); `kept` says which rows of the data these are.
 
         Parameters
         ----------
-        type : {"response", "pearson", "scaled"}
-            Response minus fitted; times the root of the weight; that over sigma.
+        type : {"response", "pearson", "deviance", "quantile", "scaled"}
+            Response minus fitted; times the root of the weight over that of the variance function; signed roots of the
+            deviance; randomized quantile residuals, standard normal if the model holds (Dunn and Smyth 1996);
+            Pearson's over `sigma`. An ordinal response has those of the deviance and of quantiles.
+        seed : int
+            Of ``"quantile"``: where the distribution has steps the residual lies at random within the step.
         data : any data, optional
             The rows, for a model that was loaded.
         """
-        design = self._rows(data)
-        return residuals(self.model, design, self.fitted(data), type)
+        design, eta = self._linear_predictor(data)
+        return residuals(self.model, design, eta, type, seed)
 
     def simulate(self, count: int = 1, seed: int = 0, conditional: bool = False, data: Any = None) -> Any:
         """New responses from the fitted model: a table with columns ``sim_1`` ... and one row for each row used.
+
+        They are what the response's column holds, so that `ranef.fit` takes them in its place: numbers, counts,
+        proportions, or categories in the column's own type. A response ``cbind(successes, failures)`` gets its
+        successes; the failures are the trials less these.
 
         Parameters
         ----------
@@ -167,14 +188,15 @@ class Fit(FittedModel):
         conditional : bool
             Keep the conditional modes instead of drawing new random effects.
         """
-        draws = simulate(self.model, self._rows(data), count, seed, conditional)
-        return self._table({f"sim_{i + 1}": draws[:, i] for i in range(draws.shape[1])})
+        design = self._rows(data)
+        draws = simulate(self.model, design, count, seed, conditional)
+        return self._table({f"sim_{i + 1}": as_given(self.model, design, one) for i, one in enumerate(draws.T)})
 
     @with_habits(PREDICT)
     def predict(
         self,
         data: Any,
-        type: Literal["response", "link"] = "response",
+        type: Kind = "response",
         new_levels: Literal["population", "raise"] = "population",
         interval: Literal["confidence", "prediction"] | None = None,
         level: float = 0.95,
@@ -187,13 +209,19 @@ class Fit(FittedModel):
         ----------
         data : any data that `ranef.fit` takes
             The response need not be there.
-        type : {"response", "link"}
-            The same for the identity link.
+        type : {"response", "link", "class", "probabilities"}
+            The mean of the response, the inverse link of the linear predictor at the conditional modes (as lme4's
+            ``predict``); the linear predictor; where the response has categories, the most probable one in the type
+            of the caller's column, or the probabilities of all. The response of an ordinal model is its
+            probabilities, and its linear predictor is what the thresholds are compared with.
         new_levels : {"population", "raise"}
             A level that was not seen in fitting counts as the average level, or is an error.
         interval : {"confidence", "prediction"}, optional
-            For the expected value, or for a new response. Given the covariance parameters. A new response has the
-            variance ``sigma^2 / weight``: its weight is in the column that the fit's weights came from, or else 1.
+            For the expected value, or for a new response. Given the covariance parameters, thresholds and dispersion.
+            A new Gaussian response has the variance ``sigma^2 / weight``: its weight is in the column that the fit's
+            weights came from, or else 1. The limits of a new count, proportion or positive number are quantiles of its
+            predictive distribution, for counts and proportions with at least the coverage; a proportion's trials are
+            in the columns that the fit's came from. A new category has no interval, only probabilities.
         level : float
             Coverage of the interval.
         include, exclude : str or sequence of str, optional
@@ -201,9 +229,9 @@ class Fit(FittedModel):
 
         Returns
         -------
-        float64 array, shape (rows,)
-            NaN where a covariate or grouping value is missing. With ``interval``, a table with the columns fit, lwr
-            and upr.
+        array, shape (rows,), or table
+            Missing where a covariate or grouping value is missing. With ``interval``, a table with the columns fit, lwr
+            and upr. Probabilities are a table with one column a category.
 
         Warns
         -----
@@ -212,12 +240,11 @@ class Fit(FittedModel):
         UnknownLevelWarning
             Rows whose level was not seen in fitting.
         """
-        if type not in ("response", "link"):
-            raise OptionError(f"type={type!r} is not known for family='gaussian': use 'response' or 'link'")
         source = open_source(data)
         found = predict_rows(
             self.model,
             source,
+            kind=type,
             new_levels=new_levels,
             interval=interval,
             level=level,
@@ -225,9 +252,7 @@ class Fit(FittedModel):
             exclude=exclude,
         )
         warn_about_rows(found.missing, len(found.fit), found.unknown)
-        if interval is None:
-            return found.fit
-        return to_library({"fit": found.fit, "lwr": found.lower, "upr": found.upper}, source.library)
+        return prediction_result(self.model, type, found, source.library)
 
     # Inference
 
@@ -393,11 +418,12 @@ class Fit(FittedModel):
         check_rows(self.model, design)
         return design
 
-    def _fitted(self, data: Any) -> tuple[Design, FloatArray]:
+    def _linear_predictor(self, data: Any) -> tuple[Design, FloatArray]:
         design = self._rows(data)
-        if data is not None:
-            return design, predict_rows(self.model, open_source(data)).fit
-        return design, fitted_values(self.model, design)
+        if data is None:
+            return design, linear_predictor(self.model, design)
+        values = predict_rows(self.model, open_source(data), kind="link").fit
+        return design, values if design.kept is None else values[design.kept]
 
     def _again(self, data: Any) -> Any:
         if data is not None:

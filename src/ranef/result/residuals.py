@@ -10,11 +10,19 @@ import numpy.typing as npt
 
 from ranef.artifact.model import Model
 from ranef.design.build import Design
-from ranef.errors import DataError, OptionError, counted
+from ranef.errors import DataError, counted
+from ranef.result.options import check_whole, choice
 from ranef.result.quantiles import quantiles
 
 FloatArray = npt.NDArray[np.float64]
-ResidualKind = Literal["response", "pearson", "scaled"]
+ResidualKind = Literal["response", "pearson", "deviance", "quantile", "scaled"]
+
+KINDS = ("response", "pearson", "deviance", "quantile", "scaled")
+# an ordinal response is no number
+KINDS_ORDERED = ("deviance", "quantile")
+# what a uniform number cannot come closer to 1 than
+ALMOST_ONE = 1.0 - 2.0**-53
+ROWS = 1 << 14
 
 
 def fixed_values(model: Model, design: Design) -> FloatArray:
@@ -31,7 +39,7 @@ def random_values(model: Model, design: Design) -> FloatArray:
     return values
 
 
-def fitted_values(model: Model, design: Design) -> FloatArray:
+def linear_predictor(model: Model, design: Design) -> FloatArray:
     """Offset, fixed part and conditional modes of every row, shape (rows,); the same bits as their prediction."""
     values = np.empty(len(design.y))
     for rows in design.storage.pieces(len(values)):
@@ -42,13 +50,36 @@ def fitted_values(model: Model, design: Design) -> FloatArray:
     return values
 
 
+def fitted_values(model: Model, design: Design, eta: FloatArray) -> FloatArray:
+    """Mean of the response at the linear predictor, shape (rows,); of an ordinal one the probability of its category.
+
+    Parameters
+    ----------
+    model : Model
+    design : Design
+        The rows.
+    eta : float64 array, shape (rows,)
+        See `linear_predictor`.
+    """
+    if model.spec.kind == "number":
+        return eta
+    family, values = model.family, np.empty(len(eta))
+    for at in range(0, len(eta), ROWS):
+        rows = slice(at, at + ROWS)
+        if model.spec.kind == "ordered":
+            values[rows] = np.exp(family.loglik(design.y[rows], eta[rows], None, model.phi))
+        else:
+            values[rows] = family.mean(eta[rows])
+    return values
+
+
 def scaled_residual_quantiles(model: Model, design: Design) -> FloatArray:
     """Smallest, quartiles and largest of the scaled residuals, shape (5,)."""
 
     def pieces() -> Iterator[FloatArray]:
         for rows in design.storage.pieces(len(design.y)):
             part = design.piece(rows)
-            yield residuals(model, part, fitted_values(model, part), "scaled")
+            yield residuals(model, part, linear_predictor(model, part), "scaled")
 
     return quantiles(pieces, (0, 0.25, 0.5, 0.75, 1))
 
@@ -59,19 +90,25 @@ def _effects(model: Model, design: Design) -> Iterator[FloatArray]:
 
 
 def residuals(
-    model: Model, design: Design, fitted: FloatArray | None = None, kind: ResidualKind = "response"
+    model: Model, design: Design, eta: FloatArray | None = None, kind: ResidualKind = "response", seed: int = 0
 ) -> FloatArray:
-    """Residuals of the fit's rows.
+    """Residuals of the fit's rows, given the conditional modes.
 
     Parameters
     ----------
     model : Model
     design : Design
         The rows.
-    fitted : float64 array, shape (rows,), optional
-        Computed if not given.
-    kind : {"response", "pearson", "scaled"}
-        Response minus fitted; that times the root of the row's weight; that over sigma.
+    eta : float64 array, shape (rows,), optional
+        See `linear_predictor`; computed if not given.
+    kind : {"response", "pearson", "deviance", "quantile", "scaled"}
+        Response minus fitted value; that times the root of the row's weight over that of the family's variance
+        function (R's ``pearson``); the signed roots of the rows' deviance; normal scores of where in its distribution
+        the response lies, at random between its two ends where the distribution has steps (Dunn and Smyth 1996, J.
+        Computational and Graphical Statistics 5): standard normal if the model holds; and Pearson's over the root of
+        the dispersion, ``sigma``.
+    seed : int
+        Of ``"quantile"``.
 
     Returns
     -------
@@ -80,21 +117,64 @@ def residuals(
     Raises
     ------
     OptionError
-        The kind is unknown.
+        The kind is unknown, or an ordinal response has no such residuals; the seed is no whole number.
     DataError
         The rows are not those of the fit.
     """
-    if kind not in ("response", "pearson", "scaled"):
-        raise OptionError(f"residuals are 'response', 'pearson' or 'scaled', not {kind!r}")
-    if fitted is None:
+    ordered = model.spec.kind == "ordered"
+    where = f" for family={model.info.family!r}"
+    kind_ = choice("type", kind, KINDS_ORDERED if ordered else KINDS, where if ordered else "")
+    check_whole("seed", seed, 0)
+    if eta is None:
         check_rows(model, design)
-        fitted = fitted_values(model, design)
-    values = design.y - fitted
+        eta = linear_predictor(model, design)
+    if model.spec.kind == "number" and kind_ != "quantile":
+        return _gaussian(model, design, eta, kind_)
+    family, phi = model.family, model.phi
+    if model.spec.kind == "number":
+        phi = np.array([2 * np.log(model.info.sigma)])
+    random = np.random.default_rng(seed)
+    values = np.empty(len(eta))
+    for at in range(0, len(eta), ROWS):
+        rows = slice(at, at + ROWS)
+        y, here = design.y[rows], eta[rows]
+        weights = None if design.weights is None else design.weights[rows]
+        match kind_:
+            case "deviance":
+                values[rows] = family.deviance_residuals(y, here, weights, phi)
+            case "quantile":
+                lower, upper = family.cdf(y, here, weights, phi)
+                values[rows] = _normal_scores(lower, upper, random)
+            case "response":
+                values[rows] = y - family.mean(here)
+            case _:
+                mu = family.mean(here)
+                square = family.variance(mu, phi)
+                if kind_ == "pearson":
+                    square = square / family.dispersion(phi)
+                if weights is not None:
+                    square = square / weights
+                difference = y - mu
+                # 0 / 0 where a probability is one to the last digit: nothing is left over
+                with np.errstate(divide="ignore"):
+                    values[rows] = np.divide(difference, np.sqrt(square), out=difference, where=difference != 0)
+    return values
+
+
+def _gaussian(model: Model, design: Design, eta: FloatArray, kind: str) -> FloatArray:
+    values = design.y - eta
     if kind == "response":
         return values
     if design.weights is not None:
         values = values * np.sqrt(design.weights)
-    return values if kind == "pearson" else values / model.info.sigma
+    return values / model.info.sigma if kind == "scaled" else values
+
+
+def _normal_scores(lower: FloatArray, upper: FloatArray, random: np.random.Generator) -> FloatArray:
+    from scipy.special import ndtri
+
+    uniform = lower + random.random(len(lower)) * (upper - lower)
+    return np.asarray(ndtri(np.clip(uniform, np.finfo(np.float64).tiny, ALMOST_ONE)))
 
 
 def check_rows(model: Model, design: Design) -> None:
@@ -109,6 +189,12 @@ def check_rows(model: Model, design: Design) -> None:
             f"these data give {counted(len(design.y), 'row')} and the fit used {model.info.nobs:,}; pass the data of "
             "the fit, or use predict() for other rows",
             count=len(design.y),
+        )
+    if design.spec.response_levels != model.spec.response_levels:
+        raise DataError(
+            f"the response {model.spec.response_label} has other categories in these rows "
+            f"({', '.join(design.spec.response_levels)}) than in those of the fit "
+            f"({', '.join(model.spec.response_levels)}); pass the data of the fit"
         )
     for spec, learned, group in zip(model.spec.groups, model.groups, design.groups, strict=True):
         if learned.levels.labels != group.levels.labels:

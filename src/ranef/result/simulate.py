@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ranef.artifact.model import Model
 from ranef.design.build import Design
+from ranef.design.columns import Categories
 from ranef.prior import factor_of
 from ranef.result.options import check_whole
 from ranef.result.residuals import check_rows, fixed_values, random_values
+from ranef.score.categories import as_categories, categories_of, has_categories
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,6 +37,7 @@ def simulate(model: Model, design: Design, count: int = 1, seed: int = 0, condit
     Returns
     -------
     float64 array, shape (rows, count)
+        As in ``design.y``; see `as_given`. Weights that say how often a row counts take no part.
 
     Raises
     ------
@@ -52,19 +56,40 @@ def simulate(model: Model, design: Design, count: int = 1, seed: int = 0, condit
 def draws(model: Model, design: Design, count: int, seed: int = 0, conditional: bool = False) -> Iterator[FloatArray]:
     """The columns of `simulate` one after the other, each of shape (rows,)."""
     check_whole("seed", seed, 0)
-    mean = fixed_values(model, design)
+    fixed = fixed_values(model, design)
     if conditional:
         check_rows(model, design)
-        mean = mean + random_values(model, design)
-    noise = np.full(len(mean), model.info.sigma)
-    if design.weights is not None:
-        noise /= np.sqrt(design.weights)
+        fixed = fixed + random_values(model, design)
     roots = [factor_of(group.covariance) for group in model.groups]
+    gaussian = model.spec.kind == "number"
+    phi = np.array([2 * np.log(model.info.sigma)]) if gaussian else model.phi
     for i in range(count):
         random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
-        values = mean + noise * random.standard_normal(len(mean))
+        eta = fixed.copy()
         if not conditional:
             for group, root in zip(design.groups, roots, strict=True):
                 effects = random.standard_normal((len(group.levels), len(root))) @ root.T
-                values += np.einsum("nk,nk->n", group.covariates, effects[group.codes])
-        yield values
+                eta += np.einsum("nk,nk->n", group.covariates, effects[group.codes])
+        yield model.family.simulate(random, eta, design.weights, phi)
+
+
+def as_given(model: Model, design: Design, y: FloatArray) -> FloatArray | pa.Array:
+    """A response as the column holds it that the fit's came from; of ``cbind()`` the successes.
+
+    Categories whose order was declared come as a dictionary, so that they keep it.
+
+    Parameters
+    ----------
+    y : float64 array, shape (rows,)
+        As in ``design.y``.
+    """
+    if has_categories(model):
+        value = model.spec.response.value
+        declared = isinstance(value, Categories) and model.column_levels[value.column].declared
+        categories = categories_of(model)
+        if declared:
+            return pa.DictionaryArray.from_arrays(pa.array(y.astype(np.int32)), categories, ordered=True)
+        return as_categories(y, categories)
+    if model.spec.response.failures is not None and design.weights is not None:
+        return np.rint(y * design.weights)
+    return y

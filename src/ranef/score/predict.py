@@ -1,4 +1,4 @@
-"""Predictions for new rows, with intervals."""
+"""Predictions for new rows, with intervals: the linear predictor, then what is asked of it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy.typing as npt
 from ranef.artifact.model import FloatArray, Model, Posterior
 from ranef.errors import LevelError, OptionError, counted
 from ranef.score.rows import Batch, GroupBatch, Rows, Unknown, batches, read_rows
+from ranef.score.scale import Interval, Kind, Scaled, check_kind, normal_quantile, on_scale
 from ranef.score.select import select
 from ranef.score.variance import coefficient_variance, prior_variance
 from ranef.table import Source
 
 NewLevels: TypeAlias = Literal["population", "raise"]
-Interval: TypeAlias = Literal["confidence", "prediction"]
 
 MOST_ROWS = 1 << 16
 NUMBERS_A_BATCH = 1 << 22
@@ -25,13 +25,14 @@ NUMBERS_A_BATCH = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One value a row, in the order of the rows.
+    """One value a row, or one for each category of the response, in the order of the rows.
 
     Attributes
     ----------
-    fit : float64 array, shape (rows,)
-        Response units; NaN where a covariate or the value of a grouping factor is missing.
-    lower, upper : float64 array, shape (rows,), or None
+    fit : float64 array, shape (rows,) or (rows, categories)
+        On the scale that was asked for; codes of categories for ``"class"``. NaN where a covariate or the value of a
+        grouping factor is missing.
+    lower, upper : float64 array of the same shape, or None
         The interval that was asked for.
     missing : int
         Rows that are NaN.
@@ -50,27 +51,34 @@ def predict(
     model: Model,
     source: Source,
     *,
+    kind: Kind = "response",
     new_levels: NewLevels = "population",
     interval: Interval | None = None,
     level: float = 0.95,
     include: str | Collection[str] | None = None,
     exclude: str | Collection[str] | None = None,
 ) -> Prediction:
-    """Predict the response of new rows: offset, fixed effects and conditional modes.
+    """Predict the response of new rows from offset, fixed effects and conditional modes.
 
     Parameters
     ----------
     model : Model
     source : Source
         The response need not be there; only the columns that take part are read.
+    kind : {"response", "link", "class", "probabilities"}
+        The mean of the response at the conditional modes (the inverse link of the linear predictor, as lme4's
+        ``predict``); the linear predictor; the code of the most probable category; the probability of each category.
+        The response of an ordinal model is its probabilities.
     new_levels : {"population", "raise"}
         What a level that the fit did not have gets: the population's value (its effects are zero), or an error.
     interval : {"confidence", "prediction"}, optional
         ``"confidence"``: for the row's expected response given its levels, with the uncertainty of fixed effects and
         modes at the estimated covariances; the effects of a new level count as zero. ``"prediction"``: for a new
-        response, which adds the residual variance, and for new levels the variance between levels. The residual
-        variance is ``sigma^2 / weight``, with the weight in the column that the fit's weights came from; 1 if the fit
-        had none, or the data lack the column. A row of weight 0 has infinite limits, one without a weight none.
+        response, which adds the response's own variation, and for new levels the variance between levels. A Gaussian
+        response has the variance ``sigma^2 / weight``, with the weight in the column that the fit's weights came from;
+        1 if the fit had none, or the data lack the column. A row of weight 0 has infinite limits, one without a weight
+        none. The limits of counts, proportions and positive numbers are quantiles of the predictive distribution; a
+        proportion has its trials where the fit's came from.
     level : float
         Probability that the interval holds, between 0 and 1.
     include, exclude : str or collection of str, optional
@@ -93,13 +101,15 @@ def predict(
     Notes
     -----
     Variances are those of Henderson's mixed-model equations, the covariance parameters taken as known; intervals are
-    normal.
+    normal on the scale of the linear predictor. See `ranef.score.scale` for the others.
     """
     _check_options(model, new_levels, interval, level)
+    check_kind(model, kind, interval)
     selection = select(model.spec, include, exclude)
     rows = read_rows(model, source, selection, weights=interval == "prediction")
     if new_levels == "raise":
         _refuse(rows.unknown)
+    gaussian = model.spec.kind == "number"
     fit = np.empty(rows.table.rows)
     sd = np.empty(rows.table.rows if interval else 0)
     for batch in batches(model, rows, selection, _batch_rows(model), _order(model, rows) if interval else None):
@@ -109,17 +119,16 @@ def predict(
             variance = coefficient_variance(model.posterior, batch)
             if interval == "prediction":
                 variance += prior_variance(model.groups, batch)
-                with np.errstate(divide="ignore"):
-                    variance += model.info.sigma**2 / (1.0 if rows.weights is None else rows.weights[here])
+                if gaussian:
+                    with np.errstate(divide="ignore"):
+                        variance += model.info.sigma**2 / (1.0 if rows.weights is None else rows.weights[here])
             sd[here] = np.sqrt(variance)
-    half = _normal_quantile((1 + level) / 2) * sd if interval else sd
-    return Prediction(
-        fit=fit,
-        lower=fit - half if interval else None,
-        upper=fit + half if interval else None,
-        missing=int(np.count_nonzero(np.isnan(fit))),
-        unknown=rows.unknown,
-    )
+    if gaussian or kind == "link":
+        half = normal_quantile((1 + level) / 2) * sd
+        found = Scaled(fit, fit - half, fit + half) if interval else Scaled(fit, None, None)
+    else:
+        found = on_scale(model, kind, fit, sd if interval else None, interval, level, rows.weights)
+    return Prediction(found.fit, found.lower, found.upper, int(np.count_nonzero(np.isnan(fit))), rows.unknown)
 
 
 def _check_options(model: Model, new_levels: str, interval: str | None, level: float) -> None:
@@ -142,12 +151,6 @@ def _order(model: Model, rows: Rows) -> npt.NDArray[np.int64] | None:
         return None
     met = [rows.codes[stage.group] for stage in model.posterior.stages if stage.group in rows.codes]
     return np.lexsort(met[::-1]) if met else None
-
-
-def _normal_quantile(probability: float) -> float:
-    from statistics import NormalDist  # a slow import that only intervals need
-
-    return NormalDist().inv_cdf(probability)
 
 
 def _refuse(unknown: Mapping[str, Unknown]) -> None:

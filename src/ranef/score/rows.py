@@ -13,6 +13,7 @@ import pyarrow as pa
 from ranef.artifact.model import FloatArray, Model
 from ranef.design.columns import Column, Operation, evaluate, leaves
 from ranef.design.matrix import Value, model_matrix
+from ranef.design.response import response_columns, response_values
 from ranef.design.spec import DesignSpec
 from ranef.errors import DataError, counted
 from ranef.score.select import Selection
@@ -58,7 +59,7 @@ class Rows:
     unknown : mapping of str to Unknown
         By name of the grouping factor; those with unknown levels only.
     weights : float64 array, shape (rows,), or None
-        None where they were not asked for, or the data have no such column.
+        Trials of ``cbind()``. None where they were not asked for, or the data have no such column.
     """
 
     table: Table
@@ -116,7 +117,7 @@ def read_rows(model: Model, source: Source, selection: Selection, weights: bool 
     source : Source
     selection : Selection
     weights : bool
-        Read the column of the fit's weights too, if there is one.
+        Read the column of the fit's weights too, if there is one, and what says the trials of a proportion.
 
     Raises
     ------
@@ -126,6 +127,9 @@ def read_rows(model: Model, source: Source, selection: Selection, weights: bool 
         A column has another type than in the fit, or a weight is negative or infinite.
     """
     numbers, covariates = _covariate_columns(model.spec, selection)
+    response = model.spec.response
+    of_trials = response_columns(response).numbers if weights and response.failures is not None else frozenset()
+    numbers += sorted(of_trials.difference(numbers))
     active = [g for g, terms in enumerate(selection.terms) if terms]
     grouping = {name for g in active for name in model.spec.groups[g].columns}
     weight = model.spec.weights if weights and model.spec.weights in source.columns else None
@@ -146,6 +150,8 @@ def read_rows(model: Model, source: Source, selection: Selection, weights: bool 
             unknown[spec.name] = Unknown(count, row, _label([raw.factors[name] for name in spec.columns], row))
     factors = {name: _extended(name, raw.factors[name], model.column_levels[name]) for name in sorted(covariates)}
     given = None if weight is None else _weights(weight, raw.numbers[weight])
+    if of_trials:
+        given = response_values(response, raw)[1]
     return Rows(Table(raw.rows, raw.numbers, factors), codes, unknown, given)
 
 

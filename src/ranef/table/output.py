@@ -24,7 +24,8 @@ def to_library(columns: Mapping[str, Column], library: str) -> Any:
     Parameters
     ----------
     columns : mapping of str to array, list or pyarrow.Array, all of one length
-        Arrow arrays keep their type (levels that were integers stay integers); NaN stays NaN.
+        Arrow arrays keep their type (levels that were integers stay integers) and an ordered dictionary its order; NaN
+        stays NaN.
     library : {"pandas", "polars", "pyarrow", "dict"}
         ``"dict"`` gives NumPy arrays, text as objects.
 
@@ -48,7 +49,14 @@ def to_library(columns: Mapping[str, Column], library: str) -> Any:
         if library == "polars":
             import polars
 
-            return polars.from_arrow(table)
+            frame = polars.from_arrow(table)
+            # its other categoricals have no declared order
+            ordered = {
+                name: polars.Enum(values.dictionary.to_pylist())
+                for name, values in columns.items()
+                if isinstance(values, pa.DictionaryArray) and values.type.ordered
+            }
+            return frame.cast(ordered) if ordered else frame
         import pandas  # noqa: F401  (Arrow's conversion needs it)
 
         return table.to_pandas()
