@@ -15,6 +15,7 @@ from ranef.prior import factor_of
 from ranef.result.options import check_whole
 from ranef.result.residuals import check_rows, fixed_values, random_values
 from ranef.score.categories import as_categories, categories_of, has_categories
+from ranef.table import from_numpy
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -88,7 +89,7 @@ def as_given(model: Model, design: Design, y: FloatArray) -> FloatArray | pa.Arr
         declared = isinstance(value, Categories) and model.column_levels[value.column].declared
         categories = categories_of(model)
         if declared:
-            return pa.DictionaryArray.from_arrays(pa.array(y.astype(np.int32)), categories, ordered=True)
+            return pa.DictionaryArray.from_arrays(from_numpy(y.astype(np.int32)), categories, ordered=True)
         return as_categories(y, categories)
     if model.spec.response.failures is not None and design.weights is not None:
         return np.rint(y * design.weights)

@@ -9,9 +9,6 @@ from ranef.artifact.model import Model
 from ranef.design.columns import Categories, is_truth
 from ranef.table import CodeArray, FloatArray, from_numpy
 
-FALSE_AND_TRUE = pa.array([False, True])
-ZERO_AND_ONE = pa.array([0, 1])
-
 
 def has_categories(model: Model) -> bool:
     """Whether each response is one of a few outcomes: ordinal, or one trial; not a proportion of several trials."""
@@ -33,11 +30,11 @@ def categories_of(model: Model) -> pa.Array:
     if isinstance(value, Categories):
         levels = model.column_levels[value.column]
         place = {label: i for i, label in enumerate(levels.labels)}
-        return levels.values.take(pa.array([place[label] for label in spec.levels]))
+        return levels.values.take(from_numpy(np.array([place[label] for label in spec.levels])))
     if is_truth(value):  # type: ignore[arg-type]  # a response is an operation where it is no column of categories
-        return FALSE_AND_TRUE
+        return from_numpy(np.arange(2)).cast(pa.bool_())
     if spec.kind != "ordered":
-        return ZERO_AND_ONE
+        return from_numpy(np.arange(2))
     numbers = np.array([float(label) for label in spec.levels])
     whole = numbers.astype(np.int64)
     return from_numpy(whole if np.array_equal(whole, numbers) else numbers)
@@ -47,4 +44,4 @@ def as_categories(codes: FloatArray, categories: pa.Array) -> pa.Array:
     """The category of each code, null where the code is NaN."""
     missing = np.isnan(codes)
     places: CodeArray = np.where(missing, 0, codes).astype(np.int32)
-    return categories.take(pa.array(places, mask=missing))
+    return categories.take(from_numpy(places, ~missing if missing.any() else None))
