@@ -68,7 +68,7 @@ class FitInfo(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
-    method : {"reml", "ml", "laplace", "joint"}
+    method : {"reml", "ml", "laplace", "joint", "gibbs"}
     nobs : int
     dropped : int
         Rows left out; ``dropped_missing`` counts them by column, ``dropped_zero_weight`` those of weight zero.
@@ -80,7 +80,7 @@ class FitInfo(msgspec.Struct, frozen=True):
         Residual standard deviation, response units.
     deviance : float
         -2 log-likelihood, or the REML criterion.
-    information : {"observed", "average"}
+    information : {"observed", "average", "draws"}
         What the standard errors of the variances and the degrees of freedom come from.
     gradient : float
         Largest entry of the gradient of the deviance, in standard errors of its parameter.
@@ -263,6 +263,41 @@ class PosteriorDraws:
 
 
 @dataclass(frozen=True, eq=False)
+class Sample:
+    """Draws from the posterior of all parameters, raw units.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Fixed effects, thresholds, standard deviations and correlations of each factor, residual standard deviation,
+        logarithm of the posterior density (up to a constant).
+    parameters : float64 array, shape (chains, draws, names)
+    warmup, thin : int
+        Sweeps of each chain that came before, and sweeps for each draw.
+    kept : int64 array, shape (kept,)
+        The draws whose coefficients are kept, chain after chain: all, or some at equal distances where they would take
+        too much room.
+    phi : float64 array, shape (kept, parameters of the family)
+    covariances : tuple of float64 arrays (k, k, kept), one for each group
+    effects : tuple of float64 arrays (levels, k, kept), one for each group
+    """
+
+    names: tuple[str, ...]
+    parameters: FloatArray
+    warmup: int
+    thin: int
+    kept: npt.NDArray[np.int64]
+    phi: FloatArray
+    covariances: tuple[FloatArray, ...]
+    effects: tuple[FloatArray, ...]
+
+    def beta(self, fixed: int) -> FloatArray:
+        """Fixed effects of the kept draws, shape (fixed, kept)."""
+        chains, draws, count = self.parameters.shape
+        return np.ascontiguousarray(self.parameters.reshape(chains * draws, count)[self.kept, :fixed].T)
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """A fitted model.
 
@@ -288,6 +323,9 @@ class Model:
         None if the model was saved without it: intervals of predictions then cannot be had.
     phi : float64 array, shape (parameters of the family,)
         Parameters of `ranef.family`, without bounds.
+    sample : Sample or None
+        Of a Bayesian fit. ``beta``, ``vcov``, the groups' arrays and ``phi`` are then posterior means and covariances,
+        each over all other parameters.
     """
 
     spec: DesignSpec
@@ -302,6 +340,7 @@ class Model:
     vcov_gradient: FloatArray
     posterior: Posterior | PosteriorDraws | None
     phi: FloatArray = field(default_factory=lambda: np.zeros(0))
+    sample: Sample | None = None
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

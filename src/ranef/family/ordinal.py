@@ -72,6 +72,12 @@ class Ordinal(Family):
         """``J`` of ``tau = J alpha``, shape (thresholds, parameters)."""
         return thresholds.jacobian(self.thresholds, len(self.categories) - 1)
 
+    @property
+    def threshold_shift(self) -> FloatArray:
+        """The change of ``alpha`` that moves all thresholds up by one, shape (parameters,)."""
+        j = self.jacobian
+        return np.asarray(np.linalg.lstsq(j, np.ones((len(j), 1)), rcond=None)[0][:, 0])
+
     def _cuts(self, phi: FloatArray) -> Cuts:
         return Cuts(self.jacobian @ phi)
 

@@ -216,8 +216,8 @@ def assemble(
         seconds=time.perf_counter() - begun,
         information=parameters.information,
         gradient=gradient,
-        fixed_variance=_fixed_variance(design, scaling, beta),
-        random_variance=_random_variance(design, covariances),
+        fixed_variance=fixed_variance(design, scaling, beta),
+        random_variance=random_variance(design, covariances),
         history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in outcome.history),
         versions=versions(),
         deviance_error=outcome.deviance_error,
@@ -256,7 +256,8 @@ def _singular(layout: Layout, at: Point, holding: Holding | None) -> bool:
     return False
 
 
-def _fixed_variance(design: Design, scaling: Scaling, beta: FloatArray) -> float:
+def fixed_variance(design: Design, scaling: Scaling, beta: FloatArray) -> float:
+    """Variance over the rows of the fixed part."""
     if design.spec.fixed.names == (INTERCEPT,):
         return 0.0
     n, centre, first, second = len(design.y), None, 0.0, 0.0
@@ -268,7 +269,8 @@ def _fixed_variance(design: Design, scaling: Scaling, beta: FloatArray) -> float
     return max(0.0, second / n - (first / n) ** 2)
 
 
-def _random_variance(design: Design, covariances: Mapping[str, FloatArray]) -> float:
+def random_variance(design: Design, covariances: Mapping[str, FloatArray]) -> float:
+    """Mean over the rows of the random effects' variance."""
     total = 0.0
     for spec, group in zip(design.spec.groups, design.groups, strict=True):
         second = np.ones((1, 1))

@@ -1,0 +1,176 @@
+"""Chains of Gibbs sweeps: warm-up with tuning, then draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.learn.moves import ACCEPTANCE, FIRST_STEP, Move, draw_thresholds, moves_of, walk
+from ranef.learn.sweep import (
+    State,
+    Streams,
+    Target,
+    draw_coefficients,
+    draw_covariances,
+    log_posterior,
+    streams,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+# numbers that the kept draws of all coefficients may take together, and draws that are kept in any case
+MOST_NUMBERS = 25_000_000
+LEAST_KEPT = 32
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How many sweeps.
+
+    Attributes
+    ----------
+    chains : int
+    warmup : int
+        Sweeps of each chain that are thrown away; the moves' steps are tuned in them.
+    draws : int
+        Of each chain.
+    thin : int
+        Sweeps for each draw.
+    """
+
+    chains: int
+    warmup: int
+    draws: int
+    thin: int
+
+    @property
+    def sweeps(self) -> int:
+        """Of all chains."""
+        return self.chains * (self.warmup + self.draws * self.thin)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What the chains left.
+
+    Attributes
+    ----------
+    beta : float64 array, shape (chains, draws, p)
+        Raw units.
+    phi : float64 array, shape (chains, draws, parameters of the family)
+        Raw units.
+    covariances : tuple of float64 arrays (chains, draws, k, k)
+    log_posterior : float64 array, shape (chains, draws)
+    kept : int64 array
+        Draws whose random effects are kept, chain after chain.
+    effects : tuple of float64 arrays (levels, k, kept)
+    mean : tuple of float64 arrays (levels, k)
+        Of all draws.
+    covariance : tuple of float64 arrays (levels, k, k)
+    """
+
+    beta: FloatArray
+    phi: FloatArray
+    covariances: tuple[FloatArray, ...]
+    log_posterior: FloatArray
+    kept: npt.NDArray[np.int64]
+    effects: tuple[FloatArray, ...]
+    mean: tuple[FloatArray, ...]
+    covariance: tuple[FloatArray, ...]
+
+
+def sweep(
+    target: Target, state: State, moves: tuple[Move, ...], steps: FloatArray, random: Streams
+) -> tuple[State, FloatArray]:
+    """Draw everything once; also the probabilities with which the moves were accepted."""
+    if target.shift is not None:
+        state, _ = draw_thresholds(target, state, random.parameters)
+    state, accepted = walk(target, state, moves, steps, random.parameters)
+    return draw_covariances(target, draw_coefficients(target, state, random), random), accepted
+
+
+def tuned(steps: FloatArray, accepted: FloatArray, number: int) -> FloatArray:
+    """Steps after sweep ``number`` of the warm-up, by stochastic approximation (Robbins and Monro 1951)."""
+    return np.asarray(steps * np.exp((accepted - ACCEPTANCE) / (number + 1) ** 0.6))
+
+
+def run_chains(
+    target: Target,
+    starts: Callable[[int, np.random.Generator], State],
+    lengths: Lengths,
+    seed: int,
+    report: Callable[[int, int], None] | None = None,
+) -> Drawn:
+    """Run all chains, one after the other.
+
+    Parameters
+    ----------
+    starts : callable
+        Where the chain of this number begins, far apart from the others.
+    seed : int
+    report : callable, optional
+        Gets how many sweeps are done, and of how many.
+
+    Raises
+    ------
+    FitError
+    """
+    moves = moves_of(target)
+    total = lengths.chains * lengths.draws
+    levels = target.of.pattern.cross.factors
+    shapes = {f.block: (f.levels, f.size) for f in levels}
+    ordered = [shapes[b] for b in range(len(shapes))]
+    numbers = max(1, sum(n * k for n, k in ordered))
+    count = min(total, max(LEAST_KEPT, MOST_NUMBERS // numbers))
+    kept = np.unique(np.linspace(0, total - 1, count).round().astype(np.int64))
+    place = {int(draw): i for i, draw in enumerate(kept)}
+    shape = (lengths.chains, lengths.draws)
+    p = len(target.scaling.columns)
+    out = Drawn(
+        beta=np.empty((*shape, p)),
+        phi=np.empty((*shape, len(target.of.family.parameters))),
+        covariances=tuple(np.empty((*shape, k, k)) for _, k in ordered),
+        log_posterior=np.empty(shape),
+        kept=kept,
+        effects=tuple(np.empty((n, k, len(kept))) for n, k in ordered),
+        mean=tuple(np.zeros((n, k)) for n, k in ordered),
+        covariance=tuple(np.zeros((n, k, k)) for n, k in ordered),
+    )
+    done = 0
+    for chain in range(lengths.chains):
+        own = np.random.SeedSequence(seed, spawn_key=(5, chain))
+        random = streams(own, len(target.of.pattern.pieces))
+        state, steps = starts(chain, random.parameters), np.full(len(moves), FIRST_STEP)
+        for number in range(lengths.warmup + lengths.draws * lengths.thin):
+            state, accepted = sweep(target, state, moves, steps, random)
+            drawn, rest = divmod(number - lengths.warmup + 1, lengths.thin)
+            if number < lengths.warmup:
+                steps = tuned(steps, accepted, number)
+            elif rest == 0:
+                _note(target, state, out, chain, drawn - 1, place)
+            done += 1
+            if report is not None:
+                report(done, lengths.sweeps)
+    for square in out.covariance:
+        square /= max(total - 1, 1)
+    return out
+
+
+def _note(target: Target, state: State, out: Drawn, chain: int, draw: int, place: dict[int, int]) -> None:
+    """Write one draw; means and sums of squares by Welford's recursion."""
+    here = chain, draw
+    out.beta[here] = target.raw_beta(state.beta)
+    out.phi[here] = state.phi if target.residual is None else state.phi + 2 * np.log(target.scaling.y_scale)
+    for values, covariance in zip(out.covariances, state.covariances, strict=True):
+        values[here] = covariance
+    out.log_posterior[here] = log_posterior(target, state)
+    number = chain * out.beta.shape[1] + draw
+    for b, mean, square, effects in zip(state.blocks, out.mean, out.covariance, out.effects, strict=True):
+        before = b - mean
+        mean += before / (number + 1)
+        square += before[:, :, None] * (b - mean)[:, None, :]
+        if number in place:
+            effects[:, :, place[number]] = b

@@ -1,0 +1,207 @@
+"""Metropolis moves of the Gibbs sampler that leave out the latent variables.
+
+Given the latent variables, the scale of a random effect hardly moves where levels say little, nor does the level of a
+rare event (Johndrow, Smith, Pillai and Dunson 2019). These moves act on the likelihood itself: along a group of
+transformations of the coefficients, whose steps are symmetric on the group's own scale (Liu and Sabatti 2000). Latent
+variables are drawn anew afterwards, so that the sweep leaves the posterior as it is (van Dyk and Park 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.learn.hyperprior import Unit, log_rescaled
+from ranef.learn.likelihood import part
+from ranef.learn.sweep import State, Target, linear, loglik, unit_covariance, with_unit
+from ranef.solve.weighted import sums_of_rows
+
+FloatArray = npt.NDArray[np.float64]
+
+# the state at distance ``t`` along the group, without its value, and what the move adds to the log density besides it
+Move = Callable[[Target, State, float], tuple[State, float]]
+
+# acceptance that a random walk in one dimension is tuned to (Gelman, Roberts and Gilks 1996)
+ACCEPTANCE = 0.44
+FIRST_STEP = 0.3
+# degrees of freedom of the proposal for thresholds, and steps of the search for its centre
+PROPOSAL_DF = 8.0
+MOST_STEPS = 50
+
+
+def moves_of(target: Target) -> tuple[Move, ...]:
+    """The moves that a model has.
+
+    The scale of each random coefficient; if there are latent variables, the intercept and the scale of everything.
+    """
+    out: list[Move] = [_coefficient(unit, j) for unit in target.units for j in range(unit.size)]
+    if target.augmentation != "none":
+        if target.intercept >= 0:
+            out.append(_intercept)
+        out.append(_everything)
+    return tuple(out)
+
+
+def walk(
+    target: Target, state: State, moves: tuple[Move, ...], steps: FloatArray, rng: np.random.Generator
+) -> tuple[State, FloatArray]:
+    """Try each move once.
+
+    Returns
+    -------
+    State
+    accepted : float64 array, shape (moves,)
+        Probabilities that the moves had.
+    """
+    accepted = np.zeros(len(moves))
+    for number, (move, step) in enumerate(zip(moves, steps, strict=True)):
+        trial, gained = move(target, state, step * rng.standard_normal())
+        value = loglik(target, trial.eta, trial.phi)
+        log_ratio = value - state.value + gained
+        u = rng.random()
+        if not np.isfinite(log_ratio):
+            continue
+        accepted[number] = np.exp(min(log_ratio, 0.0))
+        if u < accepted[number]:
+            state = replace(trial, value=value)
+    return state, accepted
+
+
+def _coefficient(unit: Unit, j: int) -> Move:
+    """Scale one random coefficient of all levels, and its variance with it."""
+    columns = unit.own if unit.common else slice(unit.own.start + j, unit.own.start + j + 1)
+
+    def move(target: Target, state: State, t: float) -> tuple[State, float]:
+        only = [np.zeros_like(b) for b in state.blocks]
+        only[unit.block][:, columns] = state.blocks[unit.block][:, columns]
+        zeta = linear(target, np.zeros_like(state.beta), only, offset=False)
+        blocks = list(state.blocks)
+        blocks[unit.block] = blocks[unit.block] + np.expm1(t) * only[unit.block]
+        by = np.zeros(unit.size)
+        by[j] = t
+        covariance = unit_covariance(unit, state.covariances)
+        scaled = np.exp(by)[:, None] * covariance * np.exp(by)
+        trial = replace(
+            state,
+            blocks=tuple(blocks),
+            covariances=with_unit(unit, state.covariances, scaled),
+            eta=state.eta + np.expm1(t) * zeta,
+        )
+        return trial, log_rescaled(unit, covariance, by)
+
+    return move
+
+
+def _intercept(target: Target, state: State, t: float) -> tuple[State, float]:
+    """Add to the intercept."""
+    change = np.zeros(len(state.beta))
+    change[target.intercept] = t
+    before = target.raw_beta(state.beta)[target.intercept]
+    trial = replace(state, beta=state.beta + np.linalg.solve(target.to_raw, change), eta=state.eta + t)
+    return trial, -float(target.fixed.beta[target.intercept]) * ((before + t) ** 2 - before**2) / 2
+
+
+def _everything(target: Target, state: State, t: float) -> tuple[State, float]:
+    """Scale all coefficients and thresholds, and all variances with them."""
+    by = np.exp(t)
+    offset = target.of.offset
+    gained = t * (len(state.beta) + len(state.phi))
+    covariances = state.covariances
+    for unit in target.units:
+        own = unit_covariance(unit, covariances)
+        gained += log_rescaled(unit, own, np.full(unit.size, t))
+        covariances = with_unit(unit, covariances, by * by * own)
+    square = float(target.fixed.beta @ target.raw_beta(state.beta) ** 2) + float(target.fixed.phi @ state.phi**2)
+    gained -= np.expm1(2 * t) * square / 2
+    trial = replace(
+        state,
+        beta=by * state.beta,
+        blocks=tuple(by * b for b in state.blocks),
+        covariances=covariances,
+        phi=by * state.phi,
+        eta=by * state.eta if offset is None else offset + by * (state.eta - offset),
+    )
+    return trial, gained
+
+
+@dataclass(frozen=True, eq=False)
+class _Thresholds:
+    """Their log density at one point given the linear predictor, with its derivatives."""
+
+    phi: FloatArray
+    value: float
+    gradient: FloatArray
+    information: FloatArray
+
+
+def draw_thresholds(target: Target, state: State, rng: np.random.Generator) -> tuple[State, float]:
+    """A Metropolis-Hastings draw of an ordinal family's thresholds given the linear predictor.
+
+    The proposal is a multivariate t around the mode of their density, which is log-concave, with its curvature there:
+    nearly independent draws. (Given the latent normals they could only move between neighbours' values: Cowles 1996.)
+
+    Returns
+    -------
+    State
+    accepted : float
+        Probability that the proposal had.
+    """
+    mode = _threshold_mode(target, state)
+    root = np.linalg.cholesky(np.linalg.inv(mode.information))
+    normal, chi = rng.standard_normal(len(state.phi)), 2 * rng.standard_gamma(PROPOSAL_DF / 2)
+    proposed = mode.phi + root @ normal / np.sqrt(chi / PROPOSAL_DF)
+    u = rng.random()
+    if not target.of.family.valid(proposed):
+        return state, 0.0
+    value = loglik(target, state.eta, proposed)
+
+    def log_density(phi: FloatArray, value: float) -> float:
+        apart = np.linalg.solve(root, phi - mode.phi)
+        proposal = -(PROPOSAL_DF + len(phi)) / 2 * np.log1p(apart @ apart / PROPOSAL_DF)
+        return value - float(target.fixed.phi @ phi**2) / 2 - float(proposal)
+
+    log_ratio = log_density(proposed, value) - log_density(state.phi, state.value)
+    accepted = float(np.exp(min(log_ratio, 0.0))) if np.isfinite(log_ratio) else 0.0
+    return (replace(state, phi=proposed, value=value) if u < accepted else state), accepted
+
+
+def _threshold_mode(target: Target, state: State) -> _Thresholds:
+    """By Newton's method, to rounding: where the search starts from must not tell in the proposal."""
+    at = _threshold_density(target, state.eta, state.phi)
+    for _ in range(MOST_STEPS):
+        step = np.linalg.solve(at.information, at.gradient)
+        decrement = float(step @ at.gradient) / 2
+        if decrement < 1e-12:
+            break
+        for halving in range(MOST_STEPS):
+            phi = at.phi + 0.5**halving * step
+            if target.of.family.valid(phi):
+                trial = _threshold_density(target, state.eta, phi)
+                if trial.value > at.value:
+                    at = trial
+                    break
+        else:
+            break
+    return at
+
+
+def _threshold_density(target: Target, at: FloatArray, phi: FloatArray) -> _Thresholds:
+    of = target.of
+
+    def piece(first: int, last: int) -> tuple[float, FloatArray, FloatArray]:
+        arguments = of.y[first:last], at[first:last], part(of.weights, first, last), phi
+        gradient = of.family.parameter_derivatives(*arguments)[0].sum(axis=0)
+        value = float(of.family.loglik(*arguments).sum())
+        return value, gradient, of.family.parameter_information(*arguments)
+
+    value, gradient, information = sums_of_rows(of.pattern, piece)
+    prior = target.fixed.phi
+    return _Thresholds(
+        phi,
+        float(value) - float(prior @ phi**2) / 2,
+        gradient - prior * phi,
+        information + np.diag(prior),
+    )
