@@ -254,12 +254,20 @@ def add_lanes(
     engine.each(pairwise(cuts), add)
 
 
-def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine) -> FloatArray:
-    """Raw cross products of the rest (kept factors, fixed effects, response) times ``rest``, shape (columns, sides)."""
+def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine, dense: bool = True) -> FloatArray:
+    """Raw cross products of the rest (kept factors, fixed effects, response) times ``rest``, shape (columns, sides).
+
+    Without ``dense`` the fixed effects and the response, which must be zero, are left out of the products.
+    """
     out = np.zeros_like(rest)
     out[cross.random :] = cross.dense @ rest[cross.random :]
     for kept in cross.kept:
         mine = rest[kept.place].reshape(kept.levels, kept.size, -1)
+        if not dense and kept is cross.kept[-1]:
+            # it meets nothing but itself
+            own = kept.gram * mine if kept.size == 1 else kept.gram @ mine
+            out[kept.place] += own.reshape(kept.levels * kept.size, rest.shape[1])
+            continue
         own = np.zeros_like(mine)
         shared = (kept.gram, kept.offsets, kept.columns, kept.values, mine, rest, own)
         add_lanes(eliminate.multiply, kept.lanes, shared, out, engine)

@@ -183,10 +183,10 @@ def _with_fixed(draft: Iterative, crossed: FloatArray, own: FloatArray, pull: Fl
     return replace(draft, pull=pull, precision=precision, iterations=iterations)
 
 
-def _schur(system: Iterative, rest: FloatArray) -> FloatArray:
-    """Raw Schur complement of the rest times ``rest``, shape (columns, sides)."""
+def _schur(system: Iterative, rest: FloatArray, dense: bool = True) -> FloatArray:
+    """Raw Schur complement of the rest times ``rest``, shape (columns, sides); ``dense`` as in `multiply_kept`."""
     cross, engine = system.cross, system.engine
-    out = multiply_kept(cross, rest, engine)
+    out = multiply_kept(cross, rest, engine, dense)
     columns, sides = rest.shape
     panels = -(-sides // PANEL)
     wide = np.zeros((columns, panels * PANEL))
@@ -205,7 +205,7 @@ def _operator(system: Iterative, x: FloatArray) -> FloatArray:
     cross = system.cross
     rest = np.zeros((cross.columns, x.shape[1]))
     rest[: cross.random] = x
-    image = _schur(system, spherical_to_raw(cross, system.factors, rest))
+    image = _schur(system, spherical_to_raw(cross, system.factors, rest), dense=False)
     return raw_to_spherical(cross, system.factors, image)[: cross.random] + x
 
 
@@ -248,7 +248,7 @@ def log_determinant(
     seed: int,
     skip: int = 0,
     iterations: int = 60,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-2,
 ) -> FloatArray:
     """``log|S_kk|`` by stochastic Lanczos quadrature on the preconditioned system.
 
@@ -263,6 +263,8 @@ def log_determinant(
         alone, so that systems with a factor in common have probes in common.
     skip : int
         Leave out the first so many.
+    tolerance : float
+        Of the residual; the quadrature's error is about its square.
 
     Returns
     -------
