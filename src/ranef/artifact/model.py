@@ -20,13 +20,18 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Iteration(msgspec.Struct, frozen=True):
-    """One evaluation of the search: criterion, predicted further decrease, whether it was accepted, seconds so far."""
+    """One evaluation of the search: criterion, predicted further decrease, whether it was accepted, seconds so far.
+
+    Where every covariance is given the criterion is the penalised deviance of the joint mode, and ``gradient`` the norm
+    of its gradient over that without random effects; elsewhere NaN.
+    """
 
     iteration: int
     deviance: float
     decrement: float
     accepted: bool
     seconds: float
+    gradient: float = float("nan")
 
 
 class VarianceRow(msgspec.Struct, frozen=True):

@@ -95,6 +95,11 @@ class Family(ABC):
         """Names of the family's own parameters ``phi``."""
         return ()
 
+    @property
+    def largest_curvature(self) -> float | None:
+        """What the curvature of a row of weight one never exceeds; None if it has no such bound."""
+        return None
+
     def with_categories(self, labels: tuple[str, ...]) -> Self:
         """The family for a response with these categories, in order; only an ordinal one depends on them."""
         del labels

@@ -26,6 +26,11 @@ class Binary(Family):
         """The link's functions."""
         return LINKS[self.link]
 
+    @property
+    def largest_curvature(self) -> float | None:
+        # of probit, one less the variance of a normal variable that is known to be on one side
+        return {"logit": 0.25, "probit": 1.0}.get(self.link)
+
     @abstractmethod
     def _rows(self, y: FloatArray, eta: FloatArray) -> Derivatives:
         """`derivatives` of one trial."""

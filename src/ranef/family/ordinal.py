@@ -48,6 +48,11 @@ class Ordinal(Family):
             known = ", ".join(repr(name) for name in STRUCTURES)
             raise OptionError(f"thresholds are {known}, not {self.thresholds!r}")
 
+    @property
+    def largest_curvature(self) -> float | None:
+        # of logit, a logistic density at each end of the interval; of probit as for two categories
+        return {"logit": 0.5, "probit": 1.0}.get(self.link)
+
     def with_categories(self, labels: tuple[str, ...]) -> Self:
         """The family for a response with these categories, in order.
 

@@ -218,7 +218,9 @@ def assemble(
         gradient=gradient,
         fixed_variance=fixed_variance(design, scaling, beta),
         random_variance=random_variance(design, covariances),
-        history=tuple(Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds) for s in outcome.history),
+        history=tuple(
+            Iteration(s.iteration, s.deviance, s.decrement, s.accepted, s.seconds, s.gradient) for s in outcome.history
+        ),
         versions=versions(),
         deviance_error=outcome.deviance_error,
         family_parameters=() if described is None else described.parameters,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ranef.artifact.model import Model
 from ranef.learn.assemble import Outcome, assemble, natural
-from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, Searched, noise, search_doubling
+from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, noise, search_doubling
 from ranef.learn.draws import Draws, draws_from, signs_seed
 from ranef.learn.held import Given, Held, Holding, whole_point
 from ranef.learn.laplace import Laplace, origin
@@ -20,6 +20,7 @@ from ranef.learn.mode import ConjugateGradients, find_mode
 from ranef.learn.noise import standard_error
 from ranef.learn.posterior import posterior_draws, stochastic_conditional
 from ranef.learn.prepared import Generalized, describe, holding_of, marginal_fit, starting_theta, working_problem
+from ranef.learn.root import Root
 from ranef.learn.stochastic_laplace import LaplaceEstimate, laplace_deviance, laplace_equations, probes_at
 from ranef.learn.uncertainty import (
     FixedEffects,
@@ -71,7 +72,10 @@ def fit_stochastic(
         max_iterations=max_iterations,
         report=tell,
     )
-    return _model(prepared, problem, holding, found, method, seed, begun)
+    into = holding.jacobian(holding.base)
+    covariance = into @ noise(found.root.at, found.probes) @ into.T
+    root = Root(found.root.at, found.root.converged and found.enough, found.history, found.root.decrement)
+    return stochastic_model(prepared, problem, holding, root, covariance, found.probes, method, seed, begun)
 
 
 def starting_point(
@@ -90,39 +94,51 @@ def starting_point(
     return problem, np.concatenate([theta, np.zeros(0) if joint else beta, phi])
 
 
-def _model(
+def stochastic_model(
     prepared: Generalized,
     laplace: Laplace,
     holding: Holding,
-    found: Searched[LaplaceEstimate],
+    found: Root[LaplaceEstimate],
+    noise: FloatArray,
+    probes: int,
     method: str,
     seed: int,
     begun: float,
 ) -> Model:
-    at, family, layout = whole_point(found.root.at, holding), prepared.family, prepared.layout
+    """The fitted model at an estimate.
+
+    Parameters
+    ----------
+    holding : Holding
+        Over whose free parameters the estimate is.
+    noise : float64 array, shape (parameters, parameters)
+        Monte-Carlo covariance of all parameters.
+    probes : int
+        That the search needed.
+    """
+    at, family, layout = whole_point(found.at, holding), prepared.family, prepared.layout
     problem = working_problem(prepared, at)
     phi = laplace.split(at.theta)[2]
     m, p = layout.parameters, laplace.fixed
-    covariance, unknown = _covariance(holding, found.root.at)
+    covariance, unknown = _covariance(holding, found.at)
     fixed = fixed_effects(problem.criterion, at)
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
-    into = holding.jacobian(holding.base)
     names = tuple(spec.name for spec in prepared.design.spec.groups)
-    deviances = laplace_deviance(laplace, at, names, max(found.probes, LOGDET_PROBES), seed)
-    sample = _posterior(laplace, at, fixed, max(found.probes, POSTERIOR_DRAWS), seed)
+    deviances = laplace_deviance(laplace, at, names, max(probes, LOGDET_PROBES), seed)
+    sample = _posterior(laplace, at, fixed, max(probes, POSTERIOR_DRAWS), seed)
     outcome = Outcome(
         at=at,
         solver="stochastic",
         deviance=float(deviances.mean()),
         deviance_error=standard_error(deviances),
         deviance_draws=tuple(deviances.tolist()),
-        converged=found.root.converged and found.enough,
+        converged=found.converged,
         history=found.history,
         conditional=stochastic_conditional(sample, fixed),
         posterior=posterior_draws(problem, at, sample),
-        noise=_bordered(into @ noise(found.root.at, found.probes) @ into.T, m),
-        probes=found.probes,
+        noise=_bordered(noise, m),
+        probes=probes,
     )
     described = describe(family, method, phi, covariance, p)
     lost = np.zeros((m + 1, unknown.shape[1]))

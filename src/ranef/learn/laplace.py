@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ranef.errors import FitError
 from ranef.learn.boundary import inside, snapped
 from ranef.learn.criterion import chain_rule, curvature, tangents, working_variates
+from ranef.learn.joint_mode import find_joint_mode
 from ranef.learn.likelihood import Likelihood, eta, part
 from ranef.learn.mode import Mode, Solver, find_mode
 from ranef.learn.newton import Point
@@ -33,6 +34,9 @@ from ranef.solve.system import System
 from ranef.solve.weighted import flat, row_variances, sums_by
 
 FloatArray = npt.NDArray[np.float64]
+
+# of joint modes by a bound of the curvature, on the way to other parameters
+BOUND_TOLERANCE, BOUND_ITERATIONS = 1e-9, 5_000
 
 
 class AtMode(Point, Protocol):
@@ -55,6 +59,8 @@ class Laplace:
     solver : Exact or ConjugateGradients
     start : Coefficients
         Where the first search for the mode begins: spherical random effects, and the fixed effects.
+    bound : float, optional
+        Of the curvature of a row of weight one: joint modes are found by the solver that keeps it.
     """
 
     of: Likelihood
@@ -63,6 +69,7 @@ class Laplace:
 
     solver: Solver
     start: Coefficients
+    bound: float | None = None
 
     @property
     def cross(self) -> CrossProducts:
@@ -196,7 +203,13 @@ def evaluate_laplace(problem: Laplace, parameters: FloatArray, start: Coefficien
     FitError
         If the family's parameters are out of range or the mode cannot be found.
     """
-    mode, factors, phi = mode_at(problem, parameters, start)
+    return laplace_point(problem, parameters, *mode_at(problem, parameters, start))
+
+
+def laplace_point(
+    problem: Laplace, parameters: FloatArray, mode: Mode, factors: tuple[FloatArray, ...], phi: FloatArray
+) -> LaplacePoint:
+    """`evaluate_laplace` where the mode is known."""
     of, cross, layout = problem.of, mode.cross, problem.layout
     # what `Exact` prepares
     system = cast(System, mode.system)
@@ -252,7 +265,26 @@ def mode_at(
         rest = start.rest.copy()
         rest[problem.cross.random : -1, 0] = beta
         start = Coefficients(start.stages, rest)
+    if problem.bound is not None:
+        return _bounded_mode(problem, factors, start, phi, problem.bound), factors, phi
     return find_mode(problem.of, factors, start, phi, problem.joint, problem.solver), factors, phi
+
+
+def _bounded_mode(
+    problem: Laplace, factors: tuple[FloatArray, ...], start: Coefficients, phi: FloatArray, bound: float
+) -> Mode:
+    cross = problem.cross
+    zero = origin(cross, start.rest[cross.random : cross.random + cross.fixed, 0])
+    mode, converged = find_joint_mode(
+        problem.of, factors, start, zero, phi, problem.solver,
+        bound=bound, tolerance=BOUND_TOLERANCE, max_iterations=BOUND_ITERATIONS,
+    )  # fmt: skip
+    if not converged:
+        raise FitError(
+            f"solver='bound' did not find the joint mode in {BOUND_ITERATIONS:,} steps: it is slow where probabilities "
+            "are near 0 or 1; use solver='auto'"
+        )
+    return mode
 
 
 def parameter_sums(problem: Laplace, mode: Mode, phi: FloatArray) -> tuple[FloatArray, Coefficients, FloatArray]:

@@ -74,6 +74,8 @@ class Step:
     accepted : bool
     seconds : float
         Since the search began.
+    gradient : float
+        Norm of the gradient over its norm without random effects; NaN where a search does not go by it.
     """
 
     iteration: int
@@ -81,6 +83,7 @@ class Step:
     decrement: float
     accepted: bool
     seconds: float
+    gradient: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,9 +53,9 @@ class Exact:
         x = solve(system, right, fixed, noise)
         x.rest[-1] = 0.0
         cross = system.cross
-        gradient = _to_spherical(cross, system.factors, right)
-        _add(gradient, noise, cross.random)
-        moved = _to_spherical(cross, system.factors, multiply(cross, x, system.engine))
+        gradient = to_spherical(cross, system.factors, right)
+        add_random(gradient, noise, cross.random)
+        moved = to_spherical(cross, system.factors, multiply(cross, x, system.engine))
         out = Coefficients(
             tuple(g - m for g, m in zip(gradient.stages, moved.stages, strict=True)), gradient.rest - moved.rest
         )
@@ -162,17 +162,17 @@ def find_mode(
                     "the likelihood cannot be computed where the search stands: linear predictors or parameters are "
                     "out of range. Are covariates or the offset very large? Scale them"
                 )
-            u, found = _mean(u, last), False
+            u, found = halfway(u, last), False
             continue
         halvings = 0
         sums = response_of(cross)
         system = solver.prepare(cross, factors, engine, joint)
         if found or not u.rest.size:
             return Mode(u, x, value, penalty, sums, cross, system, step + 1)
-        noise = _scaled(u, -1.0)
+        noise = scaled(u, -1.0)
         du = solver.step(system, sums, joint, noise)
-        gradient = _to_spherical(cross, factors, sums)
-        _add(gradient, noise, cross.random)
+        gradient = to_spherical(cross, factors, sums)
+        add_random(gradient, noise, cross.random)
         if not joint:
             gradient.rest[cross.random :] = 0.0
         decrement = float(inner(du, gradient)[0, 0]) / 2
@@ -191,7 +191,7 @@ def to_raw(cross: CrossProducts, factors: Sequence[FloatArray], u: Coefficients)
     return Coefficients(stages, spherical_to_raw(cross, factors, u.rest))
 
 
-def _to_spherical(cross: CrossProducts, factors: Sequence[FloatArray], x: Coefficients) -> Coefficients:
+def to_spherical(cross: CrossProducts, factors: Sequence[FloatArray], x: Coefficients) -> Coefficients:
     stages = tuple(factors[stage.block].T @ values for stage, values in zip(cross.stages, x.stages, strict=True))
     out = raw_to_spherical(cross, factors, x.rest)
     out[-1] = 0.0
@@ -203,15 +203,15 @@ def random_square(cross: CrossProducts, u: Coefficients) -> float:
     return float(sum(np.sum(s**2) for s in u.stages) + np.sum(u.rest[: cross.random] ** 2))
 
 
-def _scaled(u: Coefficients, by: float) -> Coefficients:
+def scaled(u: Coefficients, by: float) -> Coefficients:
     return Coefficients(tuple(by * s for s in u.stages), by * u.rest)
 
 
-def _mean(a: Coefficients, b: Coefficients) -> Coefficients:
+def halfway(a: Coefficients, b: Coefficients) -> Coefficients:
     return Coefficients(tuple((p + q) / 2 for p, q in zip(a.stages, b.stages, strict=True)), (a.rest + b.rest) / 2)
 
 
-def _add(to: Coefficients, other: Coefficients, random: int) -> None:
+def add_random(to: Coefficients, other: Coefficients, random: int) -> None:
     for a, b in zip(to.stages, other.stages, strict=True):
         a += b
     to.rest[:random] += other.rest[:random]
