@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -141,6 +142,12 @@ class FitInfo(msgspec.Struct, frozen=True):
     quadrature: int = 1
     held: tuple[str, ...] = ()
     unbounded: tuple[str, ...] = ()
+
+    @property
+    def mode_gradient(self) -> float | None:
+        """Norm of the gradient at the joint mode over that without random effects, where that is what was searched."""
+        last = self.history[-1].gradient if self.history else math.nan
+        return None if math.isnan(last) else last
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,7 @@ from ranef.solve.cross_products import CrossProducts, cross_products
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["reml", "ml"]
-Solver = Literal["auto", "exact", "stochastic"]
+Solver = Literal["auto", "exact", "stochastic", "bound"]
 
 TOLERANCE = 1e-9
 STOCHASTIC_TOLERANCE = 1e-5
@@ -108,8 +108,8 @@ def fit_gaussian(
     design : Design
     method : {"reml", "ml"}
     engine : Engine
-    solver : {"auto", "exact", "stochastic"}
-        ``"auto"`` is exact where that takes seconds.
+    solver : {"auto", "exact", "stochastic", "bound"}
+        ``"auto"`` is exact where that takes seconds; so is ``"bound"``: here the curvature is its own bound.
     probes : int, optional
         Of the stochastic solver; None starts with 8 and doubles them until the Monte-Carlo error of every covariance
         parameter is a twentieth of its standard error.
@@ -138,7 +138,7 @@ def fit_gaussian(
     if given is not None:
         holding = hold(problem.layout, given, scaling.z_back, scaling.y_scale, 1, gaussian=True)
         theta = _free_start(holding, theta)
-    stochastic = solver == "stochastic" or (solver == "auto" and not is_exact_cheap(criterion.cross))
+    stochastic = solver == "stochastic" or (solver in ("auto", "bound") and not is_exact_cheap(criterion.cross))
     # without random effects, or with stages alone, nothing is left to sample
     stochastic = stochastic and bool(criterion.cross.kept)
 

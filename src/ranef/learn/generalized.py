@@ -16,8 +16,10 @@ from ranef.engine.threads import Engine
 from ranef.family import Family
 from ranef.learn.assemble import Outcome, assemble, natural
 from ranef.learn.gaussian import STOCHASTIC_TOLERANCE, Solver, is_exact_cheap
-from ranef.learn.generalized_stochastic import fit_stochastic
+from ranef.learn.generalized_stochastic import fit_stochastic, stochastic_model
+from ranef.learn.given_mode import estimate, exact_point, find_given_mode, is_all_given
 from ranef.learn.held import Given, Held, whole_point
+from ranef.learn.joint_mode import bound_of
 from ranef.learn.laplace import Laplace, LaplacePoint, origin
 from ranef.learn.minimise import Minimum, Step, minimise
 from ranef.learn.mode import Exact
@@ -28,10 +30,13 @@ from ranef.learn.prepared import (
     holding_of,
     marginal_fit,
     prepare_generalized,
+    starting_coefficients,
     starting_theta,
     working_problem,
 )
 from ranef.learn.quadrature import Quadrature, check_one_scalar_term
+from ranef.learn.root import Root
+from ranef.learn.start import Start
 from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, free_parameters, inverse_information
 
 FloatArray = npt.NDArray[np.float64]
@@ -57,7 +62,7 @@ def fit_generalized(
     solver: Solver = "auto",
     probes: int | None = None,
     seed: int = 0,
-    start: Mapping[str, FloatArray] | None = None,
+    start: Start | None = None,
     given: Given | None = None,
     tolerance: float | None = None,
     max_iterations: int | None = None,
@@ -74,19 +79,21 @@ def fit_generalized(
     engine : Engine
     quadrature : int
         Nodes of each level's integral, for one scalar random term (lme4's nAGQ); 1 is the Laplace approximation.
-    solver : {"auto", "exact", "stochastic"}
-        ``"auto"`` is exact where that takes seconds, and for quadrature.
+    solver : {"auto", "exact", "stochastic", "bound"}
+        ``"auto"`` is exact where that takes seconds, and for quadrature. ``"bound"`` keeps a bound of the curvature on
+        the way to joint modes, for given covariances.
     probes : int, optional
         Of the stochastic solver; None starts with 8 and doubles them until the Monte-Carlo error of every parameter is
         a twentieth of its standard error.
     seed : int
         Of the probes.
-    start : mapping of str to float64 array (k, k), optional
-        Starting covariance of each grouping factor.
+    start : Start, optional
+        Covariances and coefficients to begin with.
     given : Given, optional
         Covariances that are held; the others are learned.
     tolerance : float, optional
-        The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-5.
+        The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-5. Where
+        the coefficients alone are left, of the gradient's norm, see `ranef.learn.given_mode`.
     max_iterations : int, optional
         Evaluations; default 200.
     report : callable, optional
@@ -104,9 +111,30 @@ def fit_generalized(
         check_one_scalar_term(prepared.layout, tuple(spec.name for spec in design.spec.groups))
     most = MAX_ITERATIONS if max_iterations is None else max_iterations
     cross = prepared.of.pattern.cross
-    stochastic = solver == "stochastic" or (solver == "auto" and not is_exact_cheap(cross))
     # with stages alone nothing is left to sample, and there is no quadrature for more
-    if stochastic and cross.kept:
+    stochastic = bool(cross.kept) and (
+        solver == "stochastic" or (solver in ("auto", "bound") and not is_exact_cheap(cross))
+    )
+    bound = bound_of(prepared.family) if solver == "bound" else None
+    if given is not None and method == "joint" and is_all_given(prepared, given):
+        found = find_given_mode(
+            prepared,
+            given,
+            stochastic=stochastic,
+            bound=bound,
+            start=start,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            report=report,
+            begun=begun,
+        )
+        if stochastic:
+            root = Root(estimate(found), found.converged, found.history, 0.0)
+            none = np.zeros((len(found.holding.base),) * 2)
+            return stochastic_model(prepared, found.laplace, found.holding, root, none, 0, method, seed, begun)
+        at = Minimum(exact_point(found), found.converged, found.history, 0.0)
+        return _model(prepared, Held(found.laplace, found.holding), at, method, found.history, begun)
+    if stochastic:
         return fit_stochastic(
             prepared,
             method,
@@ -116,6 +144,7 @@ def fit_generalized(
             given=given,
             tolerance=STOCHASTIC_TOLERANCE if tolerance is None else tolerance,
             max_iterations=most,
+            bound=bound,
             begun=begun,
             report=report,
         )
@@ -127,16 +156,17 @@ def fit_generalized(
         if report is not None:
             report(history[-1], *natural(working_problem(prepared, at), at))
 
-    objective, found = search(prepared, method, quadrature, start, given, tolerance, most, tell)
-    return _model(prepared, objective, found, method, tuple(history), begun)
+    objective, least = search(prepared, method, quadrature, start, given, bound, tolerance, most, tell)
+    return _model(prepared, objective, least, method, tuple(history), begun)
 
 
 def search(
     prepared: Generalized,
     method: Method,
     quadrature: int,
-    start: Mapping[str, FloatArray] | None,
+    start: Start | None,
     given: Given | None,
+    bound: float | None,
     tolerance: float,
     max_iterations: int,
     tell: Callable[[Step, LaplacePoint], None],
@@ -146,10 +176,13 @@ def search(
     beta, phi = marginal_fit(prepared)
     u = origin(cross, beta)
     theta = starting_theta(prepared, u, phi, start)
-    joint = Held(Laplace(prepared.of, prepared.layout, True, Exact(), u), holding_of(prepared, given, len(phi)))
+    holding = holding_of(prepared, given, len(phi))
+    free = np.concatenate([theta, phi])[holding.free]
+    u = starting_coefficients(prepared, u, prepared.layout.factors(holding.whole(free)[: len(theta)]), start)
+    joint = Held(Laplace(prepared.of, prepared.layout, True, Exact(), u, bound), holding)
     first = minimise(
         joint,
-        np.concatenate([theta, phi])[joint.holding.free],
+        free,
         tolerance=tolerance if method == "joint" else max(tolerance, START_TOLERANCE),
         max_iterations=max_iterations,
         report=tell,
@@ -162,7 +195,7 @@ def search(
     u = first.at.mode.u
     laplace = Laplace(prepared.of, prepared.layout, False, Exact(), u)
     if quadrature > 1:
-        laplace = Quadrature(prepared.of, prepared.layout, False, Exact(), u, quadrature)
+        laplace = Quadrature(prepared.of, prepared.layout, False, Exact(), u, nodes=quadrature)
     marginal = Held(laplace, holding_of(prepared, given, len(beta) + len(phi)))
     return marginal, minimise(
         marginal,

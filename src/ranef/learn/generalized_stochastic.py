@@ -19,8 +19,17 @@ from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
 from ranef.learn.noise import standard_error
 from ranef.learn.posterior import posterior_draws, stochastic_conditional
-from ranef.learn.prepared import Generalized, describe, holding_of, marginal_fit, starting_theta, working_problem
+from ranef.learn.prepared import (
+    Generalized,
+    describe,
+    holding_of,
+    marginal_fit,
+    starting_coefficients,
+    starting_theta,
+    working_problem,
+)
 from ranef.learn.root import Root
+from ranef.learn.start import Start
 from ranef.learn.stochastic_laplace import LaplaceEstimate, laplace_deviance, laplace_equations, probes_at
 from ranef.learn.uncertainty import (
     FixedEffects,
@@ -44,15 +53,16 @@ def fit_stochastic(
     *,
     probes: int | None,
     seed: int,
-    start: Mapping[str, FloatArray] | None,
+    start: Start | None,
     given: Given | None,
     tolerance: float,
     max_iterations: int,
+    bound: float | None,
     begun: float,
     report: Callable[[Step, float, Mapping[str, FloatArray]], None] | None,
 ) -> Model:
     """Fit by the stochastic solver; see `ranef.learn.generalized.fit_generalized`."""
-    problem, parameters = starting_point(prepared, method == "joint", start, given)
+    problem, parameters = starting_point(prepared, method == "joint", start, given, bound)
     holding = holding_of(prepared, given, len(parameters) - prepared.layout.parameters)
     history: list[Step] = []
 
@@ -79,7 +89,7 @@ def fit_stochastic(
 
 
 def starting_point(
-    prepared: Generalized, joint: bool, start: Mapping[str, FloatArray] | None, given: Given | None = None
+    prepared: Generalized, joint: bool, start: Start | None, given: Given | None = None, bound: float | None = None
 ) -> tuple[Laplace, FloatArray]:
     """The problem, and where its search begins: at the joint mode that goes with the first covariances."""
     cross, layout = prepared.of.pattern.cross, prepared.layout
@@ -88,9 +98,10 @@ def starting_point(
     theta = starting_theta(prepared, u, phi, start)
     holding = holding_of(prepared, given, 0)
     theta = holding.whole(theta[holding.free])
-    mode = find_mode(prepared.of, layout.factors(theta), u, phi, True, START)
+    factors = layout.factors(theta)
+    mode = find_mode(prepared.of, factors, starting_coefficients(prepared, u, factors, start), phi, True, START)
     beta = mode.u.rest[cross.random : cross.random + cross.fixed, 0]
-    problem = Laplace(prepared.of, layout, joint, START, mode.u)
+    problem = Laplace(prepared.of, layout, joint, START, mode.u, bound)
     return problem, np.concatenate([theta, np.zeros(0) if joint else beta, phi])
 
 

@@ -39,6 +39,11 @@ class Given:
     sigma2: float | None
     names: tuple[str, ...]
 
+    @property
+    def complete(self) -> bool:
+        """Whether all covariances are given."""
+        return all(one is not None for terms in self.covariances for one in terms)
+
 
 def nothing_given(layout: Layout) -> Given:
     """Every covariance is learned."""

@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from ranef.errors import FitError, OptionError
 from ranef.family import Family
-from ranef.learn.likelihood import Likelihood, linearise
+from ranef.learn.likelihood import Likelihood, curvature_along, score_sums, weigh
 from ranef.learn.minimise import Step
 from ranef.learn.mode import Mode, Solver, add_random, halfway, random_square, scaled, to_raw, to_spherical
+from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, inner
-from ranef.solve.weighted import flat, linear_predictor, response_of, reweigh, sums, sums_of_rows
+from ranef.solve.weighted import Weighing, flat, response_of, reweigh_by
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -41,19 +42,89 @@ class Here:
         Spherical and raw coefficients, with the fixed effects.
     value, penalty : float
         Log-likelihood without its constant, and ``|u|^2``.
-    score, weight : float64 arrays, shape (rows,)
+    sums : Coefficients
+        ``[Z X]'score``.
+    cross : CrossProducts or None
+        Weighed there, for Newton's method.
     """
 
     u: Coefficients
     x: Coefficients
     value: float
     penalty: float
-    score: FloatArray
-    weight: FloatArray
+    sums: Coefficients
+    cross: CrossProducts | None
 
     @property
     def objective(self) -> float:
         return self.value - self.penalty / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Penalised:
+    """The penalised log-likelihood for given covariances.
+
+    Attributes
+    ----------
+    of : Likelihood
+    factors : sequence of float64 arrays (k, k)
+        ``Lambda`` of each block.
+    phi : float64 array
+    bounded : bool
+        The curvature is not needed at every point.
+    """
+
+    of: Likelihood
+    factors: Sequence[FloatArray]
+    phi: FloatArray
+    bounded: bool
+
+    @property
+    def pattern(self) -> Weighing:
+        return self.of.pattern
+
+    def at(self, u: Coefficients) -> Here:
+        """One pass over the rows."""
+        cross = self.pattern.cross
+        x = to_raw(cross, self.factors, u)
+        penalty = random_square(cross, u)
+        if self.bounded:
+            value, sums = score_sums(self.of, flat(cross, x)[:, 0], self.phi)
+            return Here(u, x, value, penalty, sums, None)
+        value, weighed = weigh(self.of, flat(cross, x)[:, 0], self.phi)
+        return Here(u, x, value, penalty, response_of(weighed), weighed)
+
+    def gradient(self, here: Here) -> Coefficients:
+        """Of the penalised log-likelihood, spherical coordinates."""
+        gradient = to_spherical(self.pattern.cross, self.factors, here.sums)
+        add_random(gradient, scaled(here.u, -1.0), self.pattern.cross.random)
+        return gradient
+
+    def curvature_along(self, here: Here, step: Coefficients) -> float:
+        """Minus the second derivative along a step; one pass over the rows."""
+        cross = self.pattern.cross
+        moved = flat(cross, to_raw(cross, self.factors, step))
+        return curvature_along(self.of, flat(cross, here.x), moved, self.phi) + random_square(cross, step)
+
+    def uphill(self, here: Here, step: Coefficients, length: float) -> Here:
+        """Where a step leads; a shorter one, if it does not go uphill as it is.
+
+        Raises
+        ------
+        FitError
+            No length goes uphill: the log-likelihood cannot be computed.
+        """
+        u = _moved(here.u, step, length)
+        for _ in range(MOST_HALVINGS):
+            there = self.at(u)
+            # the last digits of the log-likelihood are rounding
+            if there.objective >= here.objective - 1e-13 * (self.of.size + abs(here.objective)):
+                return there
+            u = halfway(u, here.u)
+        raise FitError(
+            "the likelihood cannot be computed where the search stands: linear predictors or parameters are out of "
+            "range. Are covariates or the offset very large? Scale them"
+        )
 
 
 def bound_of(family: Family) -> float:
@@ -116,105 +187,57 @@ def find_joint_mode(
         If the log-likelihood cannot be computed near the start.
     """
     begun = time.perf_counter()
-    pattern, engine = of.pattern, of.pattern.engine
-
-    def note(iteration: int, deviance: float, decrement: float, relative: float) -> None:
-        if report is not None:
-            report(Step(iteration, deviance, decrement, True, time.perf_counter() - begun, relative))
-
-    here, system = _point(of, factors, start, phi), None
-    unit = None if start is origin else _norm(_gradient(of, factors, _point(of, factors, origin, phi)))
-    if bound is not None:
-        most = np.broadcast_to(bound, len(of.y)) if of.weights is None else bound * of.weights
-        system = solver.prepare(reweigh(pattern, np.ascontiguousarray(most), here.score), factors, engine, True)
-    for iteration in range(max_iterations):
-        cross = None if bound is not None else reweigh(pattern, here.weight, here.score)
-        totals = sums(pattern, here.score[:, None]) if cross is None else response_of(cross)
-        gradient = _uphill(of, factors, totals, here)
-        norm = _norm(gradient)
-        unit = norm if unit is None else unit
-        relative = norm / unit if unit > 0 else 0.0
+    engine = of.pattern.engine
+    problem = Penalised(of, factors, phi, bound is not None)
+    kept = None if bound is None else solver.prepare(_bounded(of, bound), factors, engine, True)
+    here = problem.at(start)
+    unit = None if start is origin else norm(problem.gradient(problem.at(origin)))
+    iteration = 0
+    while True:
+        gradient = problem.gradient(here)
+        unit = norm(gradient) if unit is None else unit
+        relative = norm(gradient) / unit if unit > 0 else 0.0
         deviance = -2 * (here.value + of.constant) + here.penalty
-        if relative <= tolerance or iteration == max_iterations - 1:
-            note(iteration, deviance, 0.0, relative)
+        last = relative <= tolerance or iteration + 1 == max_iterations
+        step, slope = gradient, 0.0
+        if not last:
+            system = kept if here.cross is None else solver.prepare(here.cross, factors, engine, True)
+            step = solver.step(system, here.sums, True, scaled(here.u, -1.0))
+            slope = float(inner(step, gradient)[0, 0])
+        if report is not None:
+            report(Step(iteration, deviance, slope, True, time.perf_counter() - begun, relative))
+        if last:
             break
-        if cross is not None:
-            system = solver.prepare(cross, factors, engine, True)
-        step = solver.step(system, totals, True, scaled(here.u, -1.0))
-        slope = float(inner(step, gradient)[0, 0])
-        length = 1.0 if bound is None else slope / _curvature_along(of, factors, here, step)
-        note(iteration, deviance, slope, relative)
-        here = _uphill_point(of, factors, here, step, length, phi)
-    cross = reweigh(pattern, here.weight, here.score) if cross is None else cross
-    mode = Mode(
+        length = 1.0 if bound is None else slope / problem.curvature_along(here, step)
+        here = problem.uphill(here, step, length)
+        iteration += 1
+    cross = weigh(of, flat(of.pattern.cross, here.x)[:, 0], phi)[1] if here.cross is None else here.cross
+    return Mode(
         u=here.u,
         x=here.x,
         value=here.value,
         penalty=here.penalty,
-        score=here.score,
-        weight=here.weight,
-        sums=totals,
+        sums=here.sums,
         cross=cross,
         system=solver.prepare(cross, factors, engine, True),
         steps=iteration + 1,
-    )
-    return mode, relative <= tolerance
+    ), relative <= tolerance
 
 
-def _point(of: Likelihood, factors: Sequence[FloatArray], u: Coefficients, phi: FloatArray) -> Here:
-    x = to_raw(of.pattern.cross, factors, u)
-    value, score, weight = linearise(of, flat(of.pattern.cross, x)[:, 0], phi)
-    return Here(u, x, value, random_square(of.pattern.cross, u), score, weight)
-
-
-def _gradient(of: Likelihood, factors: Sequence[FloatArray], here: Here) -> Coefficients:
-    return _uphill(of, factors, sums(of.pattern, here.score[:, None]), here)
-
-
-def _uphill(of: Likelihood, factors: Sequence[FloatArray], totals: Coefficients, here: Here) -> Coefficients:
-    """Gradient of the penalised log-likelihood, spherical coordinates; ``totals`` is ``[Z X]'score``."""
-    gradient = to_spherical(of.pattern.cross, factors, totals)
-    add_random(gradient, scaled(here.u, -1.0), of.pattern.cross.random)
-    return gradient
-
-
-def _norm(gradient: Coefficients) -> float:
+def norm(gradient: Coefficients) -> float:
     return float(np.sqrt(inner(gradient, gradient)[0, 0]))
 
 
-def _curvature_along(of: Likelihood, factors: Sequence[FloatArray], here: Here, step: Coefficients) -> float:
-    """Minus the second derivative of the penalised log-likelihood along a step."""
-    cross = of.pattern.cross
-    moved = flat(cross, to_raw(cross, factors, step))[:, 0]
+def _bounded(of: Likelihood, bound: float) -> CrossProducts:
+    """Cross products with every row's curvature at its bound."""
 
-    def piece(first: int, last: int) -> tuple[float]:
-        change = linear_predictor(of.pattern, moved, first, last)
-        return (float(here.weight[first:last] @ change**2),)
+    def most(first: int, last: int) -> tuple[float, FloatArray, FloatArray]:
+        weight = np.full(last - first, bound)
+        if of.weights is not None:
+            weight *= of.weights[first:last]
+        return 0.0, weight, np.zeros(last - first)
 
-    (value,) = sums_of_rows(of.pattern, piece)
-    return float(value) + random_square(cross, step)
-
-
-def _uphill_point(
-    of: Likelihood,
-    factors: Sequence[FloatArray],
-    here: Here,
-    step: Coefficients,
-    length: float,
-    phi: FloatArray,
-) -> Here:
-    """Where a step leads; shorter, if it does not go uphill as it is."""
-    u = _moved(here.u, step, length)
-    for _ in range(MOST_HALVINGS):
-        there = _point(of, factors, u, phi)
-        # the last digits of the log-likelihood are rounding
-        if there.objective >= here.objective - 1e-13 * (of.size + abs(here.objective)):
-            return there
-        u = halfway(u, here.u)
-    raise FitError(
-        "the likelihood cannot be computed where the search stands: linear predictors or parameters are out of range. "
-        "Are covariates or the offset very large? Scale them"
-    )
+    return reweigh_by(of.pattern, most)[1]
 
 
 def _moved(u: Coefficients, step: Coefficients, length: float) -> Coefficients:

@@ -12,7 +12,8 @@ from ranef.family import Family
 from ranef.family.base import Derivatives
 from ranef.family.special import total
 from ranef.solve.cross_products import CrossProducts
-from ranef.solve.weighted import Weighing, linear_predictor, reweigh_by
+from ranef.solve.elimination import Coefficients
+from ranef.solve.weighted import Weighing, linear_predictor, reweigh_by, sums_by, sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -97,6 +98,27 @@ def weigh(of: Likelihood, coefficients: FloatArray, phi: FloatArray) -> tuple[fl
         return float(values.sum()), weight, score
 
     return reweigh_by(of.pattern, linearised)
+
+
+def score_sums(of: Likelihood, coefficients: FloatArray, phi: FloatArray) -> tuple[float, Coefficients]:
+    """Log-likelihood without its constant, and ``[Z X]'score``."""
+
+    def scores(first: int, last: int) -> tuple[FloatArray, FloatArray]:
+        values, score, _, _ = _derivatives(of, coefficients, phi, first, last)
+        return score[:, None], np.array([values.sum()])
+
+    sums, (value,) = sums_by(of.pattern, scores, 1)
+    return float(value[0]), sums
+
+
+def curvature_along(of: Likelihood, coefficients: FloatArray, step: FloatArray, phi: FloatArray) -> float:
+    """Minus the second derivative of the log-likelihood along a step, both in `flat` vectors of one side."""
+
+    def part(first: int, last: int) -> tuple[float]:
+        weight = _derivatives(of, coefficients[:, 0], phi, first, last)[2]
+        return (float(weight @ linear_predictor(of.pattern, step[:, 0], first, last) ** 2),)
+
+    return float(sums_of_rows(of.pattern, part)[0])
 
 
 def root_weights(of: Likelihood, coefficients: FloatArray, phi: FloatArray) -> Callable[[int, int], FloatArray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,9 @@ from ranef.learn.held import Given, Holding, hold, nothing_given
 from ranef.learn.laplace import AtMode
 from ranef.learn.likelihood import Likelihood, likelihood, weigh
 from ranef.learn.scaling import Scaling, scale_generalized
-from ranef.learn.start import start_from
+from ranef.learn.start import Start, start_from
 from ranef.prior import Layout
-from ranef.solve.elimination import Coefficients
+from ranef.solve.elimination import Coefficients, from_blocks
 from ranef.solve.rows import Rows
 from ranef.solve.weighted import flat, response_of, weighing
 
@@ -64,18 +64,39 @@ def marginal_fit(prepared: Generalized) -> tuple[FloatArray, FloatArray]:
     return (np.linalg.solve(scaling.x_back, raw) if len(raw) else raw), phi
 
 
-def starting_theta(
-    prepared: Generalized, u: Coefficients, phi: FloatArray, start: Mapping[str, FloatArray] | None
-) -> FloatArray:
+def starting_coefficients(
+    prepared: Generalized, zero: Coefficients, factors: Sequence[FloatArray], start: Start | None
+) -> Coefficients:
+    """Spherical random effects, and the fixed effects, of an earlier fit; ``zero`` has what it does not know."""
+    if start is None:
+        return zero
+    cross, design, scaling = prepared.of.pattern.cross, prepared.design, prepared.scaling
+    spherical = []
+    for spec, group, back, factor in zip(design.spec.groups, design.groups, scaling.z_back, factors, strict=True):
+        modes = start.modes.get(spec.name)
+        if modes is None:
+            modes = np.zeros((len(group.levels), len(factor)))
+        # no inverse of a factor that may be singular
+        spherical.append((modes @ np.linalg.pinv(back @ factor).T)[:, :, None])
+    u = from_blocks(cross, spherical, 1)
+    place = slice(cross.random, cross.random + cross.fixed)
+    raw = scaling.x_back @ zero.rest[place, 0]
+    names = [design.spec.fixed.names[j] for j in scaling.columns]
+    raw = np.array([start.beta.get(name, value) for name, value in zip(names, raw, strict=True)])
+    u.rest[place, 0] = np.linalg.solve(scaling.x_back, raw) if len(raw) else raw
+    return u
+
+
+def starting_theta(prepared: Generalized, u: Coefficients, phi: FloatArray, start: Start | None) -> FloatArray:
     """By the method of moments from the scores at the marginal fit, or as given."""
     of, layout = prepared.of, prepared.layout
     _, cross = weigh(of, flat(of.pattern.cross, u)[:, 0], phi)
     theta = start_from(cross, response_of(cross), layout)
-    if not start:
+    if start is None:
         return theta
     covariances = [f @ f.T for f in layout.factors(theta)]
     for b, (spec, back) in enumerate(zip(prepared.design.spec.groups, prepared.scaling.z_back, strict=True)):
-        given = start.get(spec.name)
+        given = start.covariances.get(spec.name)
         if given is not None and given.shape == back.shape:
             inverse = np.linalg.inv(back)
             covariances[b] = inverse @ given @ inverse.T

@@ -47,7 +47,7 @@ class Quadrature(Laplace):
         Of each level.
     """
 
-    nodes: int
+    nodes: int = 1
 
     def evaluate(
         self, parameters: FloatArray, near: LaplacePoint | None = None, tolerance: float | None = None

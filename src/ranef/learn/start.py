@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -57,3 +60,22 @@ def start_from(cross: CrossProducts, scores: Coefficients, layout: Layout) -> Fl
         used = np.where(h > 0, s[:, :, 0] ** 2 / np.where(h > 0, h, 1.0) - 1, 0.0).sum(0)
         variances[block] = np.clip(used / np.maximum(h.sum(0), 1e-300), 0.05, 4.0)
     return layout.project([np.diag(v) for v in variances])
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What an earlier fit says of where to begin, in the units and the order of the new design.
+
+    Attributes
+    ----------
+    covariances : mapping of str to float64 array (k, k)
+        Of each grouping factor, over the residual variance.
+    modes : mapping of str to float64 array, shape (levels, k)
+        Of each grouping factor that both have; zero for new levels.
+    beta : mapping of str to float
+        Fixed effects by name.
+    """
+
+    covariances: Mapping[str, FloatArray]
+    modes: Mapping[str, FloatArray]
+    beta: Mapping[str, float]

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ranef.artifact.model import Model
 from ranef.design.build import build_design
 from ranef.design.rows import Missing
 from ranef.engine.threads import engine
@@ -22,6 +21,7 @@ from ranef.formula import parse
 from ranef.learn import gaussian, generalized
 from ranef.learn.gaussian import MOST_PROBES, Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
+from ranef.learn.held import Given
 from ranef.learn.quadrature import MOST_NODES
 from ranef.learn.unbounded import checked, explained
 from ranef.result.covariance import given_covariances
@@ -29,6 +29,7 @@ from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
 from ranef.result.options import check_whole, choice
 from ranef.result.progress import steps
+from ranef.result.warm import start_of
 from ranef.result.warn import warn_about_fit
 from ranef.storage import storage
 from ranef.table import open_source
@@ -38,7 +39,7 @@ FloatArray = npt.NDArray[np.float64]
 # the first is the default
 METHODS: tuple[str, ...] = ("reml", "ml")
 METHODS_GENERALIZED: tuple[str, ...] = ("laplace", "joint")
-SOLVERS = ("auto", "exact", "stochastic")
+SOLVERS = ("auto", "exact", "stochastic", "bound")
 MISSING = ("drop", "raise")
 
 
@@ -55,7 +56,7 @@ def fit(
     covariance: Any = None,
     start: Fit | None = None,
     missing: Literal["drop", "raise"] = "drop",
-    solver: Literal["auto", "exact", "stochastic"] = "auto",
+    solver: Literal["auto", "exact", "stochastic", "bound"] = "auto",
     probes: int | Literal["auto"] = "auto",
     seed: int = 0,
     quadrature: int = 1,
@@ -95,16 +96,22 @@ def fit(
         vcov, as `Fit.varcorr` gives it (a data frame, Arrow table, dict of columns, or the path of a CSV or Parquet
         file): a row with ``var2`` is a covariance. A term is given with all its rows, or learned. The row ``Residual``
         gives the residual variance of a Gaussian model; without it sigma is learned beside the given covariances. Or
-        another fit, for all its terms. What is held has no standard error (NaN) and does not count in ``Fit.df``.
+        another fit, for all its terms. What is held has no standard error (NaN) and does not count in ``Fit.df``. Where
+        all are given, ``method`` is ``"joint"`` by default outside the Gaussian family: the coefficients at their joint
+        mode, by Newton's method until the gradient's norm is ``tolerance`` (default 1e-6) times that without random
+        effects; `Fit.history` has it for every step.
     start : Fit, optional
-        Start the search from the covariances of this fit.
+        Start the search from the covariances of this fit, and outside the Gaussian family from the coefficients of the
+        levels that both have.
     missing : {"drop", "raise"}
         What to do with rows that lack a value in a column of the model; dropped rows are counted in ``Fit.dropped``.
-    solver : {"auto", "exact", "stochastic"}
+    solver : {"auto", "exact", "stochastic", "bound"}
         Exact: a dense Cholesky factorisation of what is left after the largest grouping factor, and what nests with
         it, is eliminated. Stochastic: conjugate gradients, and traces from random probes; the Monte-Carlo error of
         every variance and of the log-likelihood is reported. ``"auto"`` is exact where that takes seconds: up to 2,000
-        random effects besides those eliminated.
+        random effects besides those eliminated. ``"bound"``, for given covariances, is Diamond's: the curvature of
+        every row at its bound (1/4 for a logit), prepared once, and steps of the length that Newton's method has
+        along them.
     probes : int or "auto"
         Probes of the stochastic solver, 2 to 64. ``"auto"`` begins with 8 and doubles them until the Monte-Carlo error
         of every covariance parameter (and outside the Gaussian family of every other parameter too) is at most a
@@ -190,11 +197,16 @@ def fit(
             kind=distribution.kind,
             storage=place,
         )
-        covariances = None if start is None else relative_covariances(start.model)
+        begin = None if start is None else start_of(start.model, design)
         given = None
         if covariance is not None:
             table = covariance.model if isinstance(covariance, Fit) else covariance
             given = given_covariances(table, design.spec, distribution.name)
+            if method is None and quadrature == 1 and given.complete and distribution.kind != "number":
+                # the coefficients are what is wanted
+                method_ = "joint"
+        if solver == "bound":
+            _check_bound(given, method_, distribution)
         if distribution.kind == "number":
             model = fit_gaussian(
                 design,
@@ -203,7 +215,7 @@ def fit(
                 solver=solver,
                 probes=None if probes == "auto" else probes,
                 seed=seed,
-                start=covariances,
+                start=None if begin is None else begin.covariances,
                 given=given,
                 tolerance=tolerance,
                 max_iterations=max_iterations,
@@ -220,7 +232,7 @@ def fit(
                     solver=solver,
                     probes=None if probes == "auto" else probes,
                     seed=seed,
-                    start=covariances,
+                    start=begin,
                     given=given,
                     tolerance=tolerance,
                     max_iterations=max_iterations,
@@ -233,21 +245,26 @@ def fit(
     options |= {"threads": threads, "memory": memory, "progress": progress}
     # reading included
     info = msgspec.structs.replace(model.info, seconds=time.perf_counter() - begun)
+    if solver == "bound":
+        info = msgspec.structs.replace(info, solver="bound")
     warn_about_fit(model)
     return Fit(replace(model, info=info), formula, source.library, design, data, options)
-
-
-def relative_covariances(model: Model) -> dict[str, FloatArray]:
-    """Covariance of each grouping factor over the residual variance."""
-    return {
-        spec.name: group.covariance / model.info.sigma**2
-        for spec, group in zip(model.spec.groups, model.groups, strict=True)
-    }
 
 
 def _method(family: Family, method: str | None) -> str:
     known = METHODS if family.kind == "number" else METHODS_GENERALIZED
     return known[0] if method is None else choice("method", method, known, f" for family={family.name!r}")
+
+
+def _check_bound(given: Given | None, method: str, family: Family) -> None:
+    learned = given is None or not given.complete
+    if learned or (family.kind == "number" and given is not None and given.sigma2 is None):
+        what = "the residual variance" if not learned else "every covariance"
+        raise OptionError(
+            f"solver='bound' finds coefficients for given variances, and here {what} is to be learned: give covariance="
+        )
+    if method == "laplace":
+        raise OptionError("solver='bound' finds joint modes: use method='joint', or another solver")
 
 
 def _check_quadrature(nodes: int, family: Family, method: str) -> None:

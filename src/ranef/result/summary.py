@@ -106,7 +106,7 @@ def _criteria(model: Model) -> list[str]:
     info = model.info
     error = info.deviance_error / 2
     noise = [f"Monte-Carlo error of the log-likelihood: {error:.2g}; varcorr() has those of the variances"]
-    noise = noise if info.solver == "stochastic" else []
+    noise = noise if info.deviance_error else []
     if info.method == "reml":
         return [f"REML criterion at convergence: {info.deviance:.1f}", *noise]
     values = [aic(model), bic(model), loglik(model), info.deviance]
@@ -229,8 +229,13 @@ def _search(model: Model) -> list[str]:
     seconds = info.seconds
     state = "Converged" if info.converged else "NOT converged"
     took = f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2g}"
-    after = counted(info.iterations, "evaluation")
-    lines = [f"{state} after {after} in {took} s; largest gradient {info.gradient:.1g} standard errors"]
+    if info.mode_gradient is None:
+        after = counted(info.iterations, "evaluation")
+        lines = [f"{state} after {after} in {took} s; largest gradient {info.gradient:.1g} standard errors"]
+    else:
+        after = counted(info.iterations, "step")
+        norm = f"the gradient's norm is {info.mode_gradient:.1g} of that without random effects"
+        lines = [f"{state} after {after} in {took} s; {norm}"]
     if info.unbounded:
         text = f"No finite estimate: {', '.join(info.unbounded)}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
