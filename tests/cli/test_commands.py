@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pyarrow import csv
 
 import ranef
 from ranef.cli import main
-from ranef.data import pastes, penicillin, sleepstudy
+from ranef.data import epil, pastes, penicillin, sleepstudy
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 KEYS = {
@@ -262,12 +263,54 @@ def test_simulated_data_can_be_fitted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "(Intercept) | user" in out
 
 
-def test_simulated_data_that_cannot_be_fitted_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for more in ([], ["--json"]):
-        assert main(["simulate", "--out", str(tmp_path / "s.parquet"), "--family", "binomial", *more]) == 0
-        out, err = capsys.readouterr()
-        assert "ranef fit" not in out
-        assert err.startswith("this version of ranef fits gaussian responses only")
+@pytest.mark.parametrize("family", ["bernoulli", "binomial", "poisson", "ordinal"])
+def test_simulated_responses_of_other_families_can_be_fitted(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = str(tmp_path / "s.parquet"), str(tmp_path / "m")
+    words = ["--rows", "2e3", "--group", "user=50", "--fixed", "x=1"]
+    assert main(["simulate", "--out", path, "--family", family, *words]) == 0
+    command = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ranef fit"))
+    assert main([*shlex.split(command.removeprefix("next: ranef ")), "--out", out, "--quiet"]) == 0
+    assert main(["show", out, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) == KEYS
+    assert (document["family"], document["method"]) == (family, "laplace")
+    assert document["link"] == ("log" if family == "poisson" else "logit")
+    slope = document["fixef"][-1]
+    assert set(slope) == {"term", "estimate", "se", "z", "p"}
+    assert slope["estimate"] == pytest.approx(1, abs=4 * slope["se"])
+    assert [row["grp"] for row in document["varcorr"]] == ["user"]
+    if family == "ordinal":
+        assert [row["threshold"] for row in document["thresholds"]] == ["1|2", "2|3", "3|4"]
+        assert set(document["thresholds"][0]) == {"threshold", "estimate", "se", "z"}
+    else:
+        assert document["thresholds"] is None
+    assert document["dispersion"] is None
+    assert main(["show", out]) == 0
+    assert f"Family: {family}" in capsys.readouterr().out
+
+
+def test_families_links_and_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "epil.csv")
+    csv.write_csv(epil(), path)
+    formula = "y ~ lbase * trt + lage + V4 + (1 | subject)"
+    assert main(["fit", formula, path, "--family", "negative_binomial", "--method", "joint", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["method"], document["link"]) == ("joint", "log")
+    assert set(document["dispersion"]) == {"name", "estimate", "se"}
+    assert document["dispersion"]["name"] == "theta"
+    assert main(["fit", formula, path, "--family", "poisson", "--quadrature", "9"]) == 0
+    assert "adaptive Gauss-Hermite, 9 nodes" in capsys.readouterr().out
+    for words, said in (
+        (["--family", "poison"], "--family 'poison' is not known: use 'gaussian', 'bernoulli'"),
+        (["--family", "poisson", "--link", "logit"], "--link 'logit' is not known for --family 'poisson': use 'log'"),
+        (["--family", "poisson", "--method", "ml"], "for --family 'poisson': use 'laplace' or 'joint'"),
+    ):
+        assert main(["fit", formula, path, *words]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["fit", "trt ~ lage + (1 | subject)", path, "--family", "poisson"]) == 1
+    assert "column 'trt'" in capsys.readouterr().err
 
 
 def test_nested_groups_and_columns_with_spaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,14 @@ _COVARIANCE = (
     "Variances that are given and not learned: a CSV or Parquet file with the columns grp, var1, var2 and vcov, or a "
     "saved model."
 )
+_FAMILY = (
+    "Distribution of the response: gaussian, bernoulli (0 or 1, or a column of two levels), binomial "
+    "(cbind(successes, failures) ~ ..., or a proportion with the trials as --weights), poisson, negative_binomial, "
+    "gamma or ordinal."
+)
+_LINK = "logit (default), probit or cloglog, of bernoulli, binomial and ordinal."
+_METHOD = "gaussian: reml (default) or ml. Others: laplace (default) or joint (lme4's nAGQ=0)."
+_WEIGHTS = "gaussian: variance 1/weight. binomial proportion: trials. Others: how often a row counts."
 
 
 def fit(
@@ -31,10 +39,10 @@ def fit(
         list[str],
         typer.Argument(metavar="DATA...", help=DATA_HELP, show_default=False),
     ],
-    family: Annotated[str, typer.Option(help="Of the response: gaussian is all that this version has.")] = "gaussian",
-    link: Annotated[str | None, typer.Option(help="identity is all that this version has.")] = None,
-    method: Annotated[str | None, typer.Option(help="reml (default) or ml.")] = None,
-    weights: Annotated[str | None, typer.Option(metavar="COLUMN", help="Prior weights: variance 1/weight.")] = None,
+    family: Annotated[str, typer.Option(help=_FAMILY)] = "gaussian",
+    link: Annotated[str | None, typer.Option(help=_LINK, show_default=False)] = None,
+    method: Annotated[str | None, typer.Option(help=_METHOD, show_default=False)] = None,
+    weights: Annotated[str | None, typer.Option(metavar="COLUMN", help=_WEIGHTS, show_default=False)] = None,
     offset: Annotated[str | None, typer.Option(metavar="COLUMN", help="Added to the linear predictor.")] = None,
     covariance: Annotated[Path | None, typer.Option(metavar="FILE", help=_COVARIANCE, show_default=False)] = None,
     missing: Annotated[str, typer.Option(help=_MISSING)] = "drop",
@@ -43,6 +51,9 @@ def fit(
     ] = "auto",
     probes: Annotated[str, typer.Option(help="Of the stochastic solver: 2 to 64, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the probes: the same seed gives the same fit.")] = 0,
+    quadrature: Annotated[
+        int, typer.Option(help="Nodes of adaptive Gauss-Hermite quadrature, for one scalar random term.")
+    ] = 1,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -65,7 +76,7 @@ def fit(
         bool, typer.Option("--quiet", "-q", help="No summary, progress or notes; warnings and errors only.")
     ] = False,
 ) -> None:
-    """Fit a linear mixed model and print its summary."""
+    """Fit a linear or generalized linear mixed model and print its summary."""
     check_formula(formula, data)
     from ranef.artifact import check_target
     from ranef.result.document import to_json
@@ -87,6 +98,7 @@ def fit(
         solver=solver,  # type: ignore[arg-type]
         probes=int(probes) if probes.isdecimal() else probes,  # type: ignore[arg-type]
         seed=seed,
+        quadrature=quadrature,
         tolerance=tolerance,
         max_iterations=max_iterations,
         threads=threads,

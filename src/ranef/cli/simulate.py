@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ranef.cli.guard import note
 from ranef.cli.words import quoted
 from ranef.errors import counted
 
@@ -83,8 +82,6 @@ def simulate(
         print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
     else:
         print("\n".join(_lines(made, out)))
-    if made.family != "gaussian":
-        note(f"this version of ranef fits gaussian responses only: it has no model for these, which are {made.family}")
 
 
 def _lines(made: Simulated, out: Path) -> list[str]:
@@ -100,6 +97,5 @@ def _lines(made: Simulated, out: Path) -> list[str]:
     lines += [f"{'Fixed:':<42}{'Value':>12}"]
     lines += [f"  {name:<40}{value:>12.4g}" for name, value in truth.beta.items()]
     lines += [f"  {f'threshold {i + 1}':<40}{value:>12.4g}" for i, value in enumerate(truth.thresholds)]
-    if made.family == "gaussian":
-        return [*lines, "", f"next: ranef fit {quoted(made.formula)} {shlex.quote(str(out))}"]
-    return [*lines, "", f"formula: {made.formula}"]
+    family = "" if made.family == "gaussian" else f" --family {made.family}"
+    return [*lines, "", f"next: ranef fit {quoted(made.formula)} {shlex.quote(str(out))}{family}"]

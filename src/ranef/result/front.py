@@ -236,7 +236,7 @@ def fit(
                     given=given,
                     tolerance=tolerance,
                     max_iterations=max_iterations,
-                    report=steps(progress, tolerance),
+                    report=steps(progress, tolerance, residual=False),
                 )
             model = checked(design, distribution, model)
     options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}

@@ -23,7 +23,7 @@ RECENT = 3
 
 
 def steps(
-    progress: bool | None, tolerance: float | None = None
+    progress: bool | None, tolerance: float | None = None, residual: bool = True
 ) -> Callable[[Step, float, Mapping[str, FloatArray]], None] | None:
     """What a search calls at every step: step, residual variance, covariance of each factor; None for silence.
 
@@ -33,6 +33,8 @@ def steps(
         None: on a terminal, from the second second on.
     tolerance : float, optional
         Where the search ends, as in `ranef.fit`.
+    residual : bool
+        There is a residual variance to show: the response is Gaussian.
     """
     if _silent(progress):
         return None
@@ -49,7 +51,8 @@ def steps(
         note = "" if step.accepted else "  (refused)"
         value = "" if stochastic else f"deviance {step.deviance:.4f}, "
         line = f"step {step.iteration}: {value}to gain {step.decrement:.2g}, {step.seconds:.1f} s"
-        _write(f"{line}{_left(remaining(taken, end))}; sd {sds}, residual {sigma2**0.5:.4f}{note}\n")
+        noise = f", residual {sigma2**0.5:.4f}" if residual else ""
+        _write(f"{line}{_left(remaining(taken, end))}; sd {sds}{noise}{note}\n")
 
     return report
 

@@ -76,11 +76,11 @@ def summary_text(
 def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
     info = model.info
     probes = f" ({info.probes} probes)" if info.probes else ""
-    how = HOW[info.method]
+    how = HOW[info.method] if model.groups or info.family == "gaussian" else "maximum likelihood"
     if info.quadrature > 1:
-        how = f"maximum likelihood (adaptive Gauss-Hermite quadrature, {info.quadrature} nodes)"
+        how = f"maximum likelihood (adaptive Gauss-Hermite, {info.quadrature} nodes)"
     text = f"{_kind(model)} fit by {how}, {info.solver} solver{probes}"
-    lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    lines = [text] if len(text) <= WIDTH else [f"{_kind(model)} fit by {how},", f"{info.solver} solver{probes}"]
     if ddf and len(model.beta):
         basis = " (average information)" if info.information == "average" else ""
         tests = f"t-tests use Satterthwaite's method{basis}"
@@ -97,9 +97,10 @@ def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
 
 
 def _kind(model: Model) -> str:
+    mixed = "mixed model" if model.groups else "model"
     if model.info.thresholds is not None:
-        return "Cumulative link mixed model"
-    return "Linear mixed model" if model.info.family == "gaussian" else "Generalized linear mixed model"
+        return f"Cumulative link {mixed}"
+    return f"Linear {mixed}" if model.info.family == "gaussian" else f"Generalized linear {mixed}"
 
 
 def _criteria(model: Model) -> list[str]:
@@ -121,6 +122,8 @@ def _residual_quantiles(quantiles: FloatArray) -> list[str]:
 
 def _random_effects(model: Model) -> list[str]:
     variances = [row for row in model.varcorr if row.var2 is None]
+    if not variances:
+        return []
     groups, names = [], []
     for i, row in enumerate(variances):
         groups.append(row.grp if i == 0 or variances[i - 1].grp != row.grp else "")
