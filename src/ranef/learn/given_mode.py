@@ -27,8 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 TOLERANCE = 1e-6
 # a step with a bound of the curvature costs little and leads less far
 MOST_STEPS, MOST_BOUNDED_STEPS = 200, 5_000
-# a solution to three digits makes the gradient a thousand times smaller
-BY_GRADIENTS = ConjugateGradients(tolerance=0.0, accuracy=1e-3)
+# near the mode a step makes the gradient smaller by about as much as its error
+BY_GRADIENTS = ConjugateGradients(tolerance=0.0, accuracy=1e-4)
 
 
 @dataclass(frozen=True, eq=False)

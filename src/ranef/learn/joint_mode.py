@@ -18,13 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ranef.engine.threads import Engine
 from ranef.errors import FitError, OptionError
 from ranef.family import Family
 from ranef.learn.likelihood import Likelihood, curvature_along, score_sums, weigh
 from ranef.learn.minimise import Step
-from ranef.learn.mode import Mode, Solver, add_random, halfway, random_square, scaled, to_raw, to_spherical
+from ranef.learn.mode import Exact, Mode, Solver, add_random, halfway, random_square, scaled, to_raw, to_spherical
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, inner
+from ranef.solve.iterative import prepare_and_solve, spherical_solution
 from ranef.solve.weighted import Weighing, flat, response_of, reweigh_by
 
 FloatArray = npt.NDArray[np.float64]
@@ -192,7 +194,7 @@ def find_joint_mode(
     kept = None if bound is None else solver.prepare(_bounded(of, bound), factors, engine, True)
     here = problem.at(start)
     unit = None if start is origin else norm(problem.gradient(problem.at(origin)))
-    iteration = 0
+    iteration, warm = 0, None
     while True:
         gradient = problem.gradient(here)
         unit = norm(gradient) if unit is None else unit
@@ -201,8 +203,10 @@ def find_joint_mode(
         last = relative <= tolerance or iteration + 1 == max_iterations
         step, slope = gradient, 0.0
         if not last:
-            system = kept if here.cross is None else solver.prepare(here.cross, factors, engine, True)
-            step = solver.step(system, here.sums, True, scaled(here.u, -1.0))
+            if here.cross is None:
+                step = solver.step(kept, here.sums, True, scaled(here.u, -1.0))
+            else:
+                step, warm = _newton(solver, here.cross, factors, engine, here, warm)
             slope = float(inner(step, gradient)[0, 0])
         if report is not None:
             report(Step(iteration, deviance, slope, True, time.perf_counter() - begun, relative))
@@ -222,6 +226,26 @@ def find_joint_mode(
         system=solver.prepare(cross, factors, engine, True),
         steps=iteration + 1,
     ), relative <= tolerance
+
+
+def _newton(
+    solver: Solver,
+    cross: CrossProducts,
+    factors: Sequence[FloatArray],
+    engine: Engine,
+    here: Here,
+    warm: FloatArray | None,
+) -> tuple[Coefficients, FloatArray | None]:
+    """Newton's step, and what the next one's solution may start from: how the modes depend on the fixed effects."""
+    if isinstance(solver, Exact):
+        return solver.step(solver.prepare(cross, factors, engine, True), here.sums, True, scaled(here.u, -1.0)), None
+    if warm is not None:
+        warm = np.column_stack([warm, np.zeros(cross.random)])
+    system, solved, _ = prepare_and_solve(
+        cross, factors, engine, here.sums,
+        fixed=np.ones(1, np.bool_), noise=scaled(here.u, -1.0), start=warm, tolerance=solver.accuracy,
+    )  # fmt: skip
+    return spherical_solution(system, solved), system.pull
 
 
 def norm(gradient: Coefficients) -> float:
