@@ -99,6 +99,8 @@ class FitInfo(msgspec.Struct, frozen=True):
         Of the stochastic path, else 0.
     held : tuple of str
         Variances that were given and not learned, in the words of ``grp`` in the table of variances.
+    locked : tuple of str
+        Grouping factors whose coefficients were kept from an earlier fit; everything else is given them.
     family_parameters : tuple of FamilyParameter
         Thresholds of an ordinal model, dispersion; empty for families without any, and for Gaussian models.
     thresholds : {"flexible", "symmetric", "equidistant"} or None
@@ -141,6 +143,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     thresholds: Literal["flexible", "symmetric", "equidistant"] | None = None
     quadrature: int = 1
     held: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
     unbounded: tuple[str, ...] = ()
 
     @property

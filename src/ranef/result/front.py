@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -27,6 +27,7 @@ from ranef.learn.unbounded import checked, explained
 from ranef.result.covariance import given_covariances
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
+from ranef.result.lock import given_of_others, lock_terms, with_locked, without
 from ranef.result.options import check_whole, choice
 from ranef.result.progress import steps
 from ranef.result.warm import start_of
@@ -55,6 +56,7 @@ def fit(
     offset: str | None = None,
     covariance: Any = None,
     start: Fit | None = None,
+    lock: str | Sequence[str] | None = None,
     missing: Literal["drop", "raise"] = "drop",
     solver: Literal["auto", "exact", "stochastic", "bound"] = "auto",
     probes: int | Literal["auto"] = "auto",
@@ -103,6 +105,11 @@ def fit(
     start : Fit, optional
         Start the search from the covariances of this fit, and outside the Gaussian family from the coefficients of the
         levels that both have.
+    lock : str or sequence of str, optional
+        Grouping factors whose coefficients stay as they are in ``start``: they enter as an offset, and the model keeps
+        and predicts with them. Levels that ``start`` does not have stay at zero, the population's value, and are
+        counted in a warning. Standard errors and intervals are given the locked coefficients, and the standard
+        deviations of these are those of ``start``.
     missing : {"drop", "raise"}
         What to do with rows that lack a value in a column of the model; dropped rows are counted in ``Fit.dropped``.
     solver : {"auto", "exact", "stochastic", "bound"}
@@ -197,11 +204,16 @@ def fit(
             kind=distribution.kind,
             storage=place,
         )
+        whole = design
+        locked = None if lock is None else lock_terms(design, None if start is None else start.model, lock)
+        design = design if locked is None else without(locked)
         begin = None if start is None else start_of(start.model, design)
         given = None
         if covariance is not None:
             table = covariance.model if isinstance(covariance, Fit) else covariance
-            given = given_covariances(table, design.spec, distribution.name)
+            given = given_covariances(table, whole.spec, distribution.name)
+            if locked is not None:
+                given = given_of_others(locked, given, named=not isinstance(covariance, Fit))
             if method is None and quadrature == 1 and given.complete and distribution.kind != "number":
                 # the coefficients are what is wanted
                 method_ = "joint"
@@ -239,16 +251,20 @@ def fit(
                     report=steps(progress, tolerance, residual=False),
                 )
             model = checked(design, distribution, model)
-    options = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
+    if locked is not None:
+        model = with_locked(model, locked)
+    options: dict[str, Any] = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
     options |= {"covariance": covariance, "probes": probes, "seed": seed, "quadrature": quadrature}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "memory": memory, "progress": progress}
+    if lock is not None:
+        options |= {"lock": lock, "start": start}
     # reading included
     info = msgspec.structs.replace(model.info, seconds=time.perf_counter() - begun)
     if solver == "bound":
         info = msgspec.structs.replace(info, solver="bound")
     warn_about_fit(model)
-    return Fit(replace(model, info=info), formula, source.library, design, data, options)
+    return Fit(replace(model, info=info), formula, source.library, whole, data, options)
 
 
 def _method(family: Family, method: str | None) -> str:

@@ -92,10 +92,11 @@ def confint(
     else:
         if design is None:
             raise OptionError(f"method={method!r} needs the rows of the fit: pass data=")
-        if model.info.held:
+        kept = (*model.info.held, *model.info.locked)
+        if kept:
             raise OptionError(
-                f"method={method!r} learns every variance anew, but the fit has given ones "
-                f"({', '.join(model.info.held)}); use method='wald'"
+                f"method={method!r} learns every variance anew, but the fit has given ones ({', '.join(kept)}); use "
+                "method='wald'"
             )
         with engine(threads) as pool:
             if method == "profile":

@@ -169,6 +169,9 @@ def _counts(model: Model) -> list[str]:
     groups = [f"{spec.name}, {len(g.levels)}" for spec, g in zip(model.spec.groups, model.groups, strict=True)]
     text = f"Number of obs: {info.nobs}" + (f", groups: {'; '.join(groups)}" if groups else "")
     lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    if info.locked:
+        text = f"Coefficients kept from an earlier fit: {', '.join(info.locked)}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
     if info.held:
         lines += textwrap.wrap(f"Variances given, not learned: {', '.join(info.held)}", WIDTH, subsequent_indent="  ")
     if info.dropped:
