@@ -124,6 +124,13 @@ def test_given_covariances(sleep: str, model: str, tmp_path: Path, capsys: pytes
     assert "covariance: no such file" in capsys.readouterr().err
 
 
+def test_locked_terms(sleep: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", FORMULA, sleep, "--start", model, "--lock", "Subject"]) == 0
+    assert "Coefficients kept from an earlier fit: Subject" in capsys.readouterr().out
+    assert main(["fit", FORMULA, sleep, "--lock", "Subject"]) == 2
+    assert "give it as --start" in capsys.readouterr().err
+
+
 def test_the_stochastic_solver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, documents = str(tmp_path / "p.parquet"), []
     pq.write_table(penicillin(), path)

@@ -70,6 +70,12 @@ def fit(
     start: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Start from the covariances of this saved model.")
     ] = None,
+    lock: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP", help="Keep this factor's coefficients of --start; may be repeated.", show_default=False
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the model here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document in place of the summary.")] = False,
     quiet: Annotated[
@@ -104,6 +110,7 @@ def fit(
         threads=threads,
         memory=memory,
         start=None if start is None else load(start),
+        lock=lock or None,
         progress=False if quiet else None,
     )
     if out is not None:
