@@ -231,3 +231,33 @@ def test_a_generalized_model_learns_what_is_not_given(method):
     assert value(variance) == pytest.approx(fit.deviance, abs=1e-7)
     assert fit.deviance < value(variance * 1.02)
     assert fit.deviance < value(variance * 0.98)
+
+
+def test_a_loaded_model_is_refitted_as_what_it_was(tmp_path):
+    data = rows().assign(trials=3, stars=np.arange(ROWS) % 4, shift=0.1)
+    models = {
+        "clicks": ("liked ~ x + (1 | g)", {"family": "bernoulli", "link": "probit", "offset": "shift"}),
+        "joint": ("liked ~ x + (1 | g)", {"family": "bernoulli", "method": "joint"}),
+        "stars": ("stars ~ x + (1 | g)", {"family": ranef.ordinal(thresholds="equidistant")}),
+        "ml": ("y ~ x + (1 | g)", {"method": "ml", "weights": "w"}),
+    }
+    for name, (formula, options) in models.items():
+        fit = ranef.fit(formula, data, **options)
+        fit.save(tmp_path / name)
+        again = ranef.load(tmp_path / name).refit(data)
+        assert (again.family, again.method) == (fit.family, fit.method)
+        assert again.deviance == pytest.approx(fit.deviance, abs=1e-6)
+        kept = ranef.load(tmp_path / name).refit(data, covariance="keep")
+        assert kept.model.info.held == (("g", "Residual") if name == "ml" else ("g",))
+        assert kept.df == fit.df - len(kept.model.info.held)
+
+
+def test_terms_of_one_factor_are_given_by_their_own_names():
+    data = rows()
+    learned = ranef.fit("y ~ x + (1 + x || g)", data, method="ml")
+    given = learned.varcorr().query("grp == 'g.1'")
+    fit = ranef.fit("y ~ x + (1 + x || g)", data, method="ml", covariance=given)
+    assert fit.model.info.held == ("g.1",)
+    assert fit.deviance == pytest.approx(learned.deviance, abs=1e-7)
+    np.testing.assert_allclose(fit.varcorr()["vcov"], learned.varcorr()["vcov"], rtol=1e-4)
+    assert list(fit.varcorr()["se"].isna()) == [False, True, False]

@@ -353,7 +353,9 @@ class Fit(FittedModel):
         from ranef.result.front import fit
 
         text = self._formula if formula is None else update_formula(self._formula, formula)
-        return fit(text, self._again(data), **{**self._options, **options})
+        options = {**self._options, **options}
+        _check_weights(options.get("weights"))
+        return fit(text, self._again(data), **options)
 
     def refit(self, data: Any = None, **options: Any) -> Fit:
         """Fit the same formula to other data, starting from this fit's covariances.
@@ -408,13 +410,10 @@ class Fit(FittedModel):
             if self._design is None:
                 raise OptionError("a loaded model does not hold its rows: pass data=")
             return self._design
-        parsed, spec = parse(self._formula), self.model.spec
-        weights, offset = self._options.get("weights", spec.weights), self._options.get("offset")
-        if offset is None and len(spec.offsets) > len(parsed.offsets) and isinstance(spec.offsets[-1], Column):
-            offset = spec.offsets[-1].name  # a loaded model's offset=
-        if weights == "(array)":
-            raise OptionError("the model was fitted with an array of weights; put them into a column and fit again")
-        design = build_design(parsed, open_source(data), weights=weights, offset=offset, kind=spec.kind)
+        weights, offset = self._options.get("weights"), self._options.get("offset")
+        _check_weights(weights)
+        parsed, kind = parse(self._formula), self.model.spec.kind
+        design = build_design(parsed, open_source(data), weights=weights, offset=offset, kind=kind)
         check_rows(self.model, design)
         return design
 
@@ -439,6 +438,24 @@ def same_response(one: Fit, other: Fit) -> bool:
     return first is None or second is None or np.array_equal(first.y, second.y)
 
 
+def _check_weights(weights: Any) -> None:
+    if isinstance(weights, str) and weights == "(array)":
+        raise OptionError("the model was fitted with an array of weights; put them into a column and fit again")
+
+
+def _options_of(model: Model) -> dict[str, Any]:
+    """Options that fit a loaded model again: those that say what it is a model of."""
+    spec, info = model.spec, model.info
+    options: dict[str, Any] = {"family": info.family, "link": info.link, "weights": spec.weights}
+    if info.thresholds is not None:
+        options |= {"family": model.family, "link": None}
+    if len(spec.offsets) > len(parse(spec.formula).offsets) and isinstance(spec.offsets[-1], Column):
+        options["offset"] = spec.offsets[-1].name
+    if info.method not in ("reml", "laplace"):
+        options["method"] = info.method
+    return options
+
+
 def load(path: str | os.PathLike[str]) -> Fit:
     """Load a model that `Fit.save` wrote.
 
@@ -452,4 +469,4 @@ def load(path: str | os.PathLike[str]) -> Fit:
     if not isinstance(path, str | os.PathLike):
         raise OptionError(f"load() takes the path of a model directory, not {type(path).__name__}")
     model = load_model(Path(path))
-    return Fit(model, model.spec.formula, preferred_library())
+    return Fit(model, model.spec.formula, preferred_library(), options=_options_of(model))
