@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ranef.artifact.manifest import DrawsEntry, Manifest, PosteriorEntry
-from ranef.artifact.model import FloatArray, GroupModel, Model, Posterior, PosteriorDraws, PosteriorStage
+from ranef.artifact.manifest import DrawsEntry, Manifest, PosteriorEntry, SampleEntry
+from ranef.artifact.model import FloatArray, GroupModel, Model, Posterior, PosteriorDraws, PosteriorStage, Sample
 from ranef.errors import ModelFileError
 from ranef.table import Combination, Levels
 
@@ -35,6 +35,8 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
     if posterior and model.posterior is not None:
         kept = model.posterior
         arrays.update(_posterior_arrays(kept) if isinstance(kept, Posterior) else _draws_arrays(kept))
+    if model.sample is not None:
+        arrays.update(_sample_arrays(model.sample, posterior))
     # safetensors writes the memory as it lies, whatever the strides
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
@@ -50,6 +52,50 @@ def _draws_arrays(posterior: PosteriorDraws) -> dict[str, npt.NDArray[Any]]:
         arrays[f"draws.known.{g}"] = known
         arrays[f"draws.draws.{g}"] = draws
     return arrays
+
+
+def _sample_arrays(sample: Sample, posterior: bool) -> dict[str, npt.NDArray[Any]]:
+    """Without the draws of the coefficients if they are not wanted: none is kept then."""
+    kept = slice(None) if posterior else slice(0)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "sample.parameters": sample.parameters,
+        "sample.kept": sample.kept[kept],
+        "sample.phi": sample.phi[kept],
+    }
+    for g, (covariances, effects) in enumerate(zip(sample.covariances, sample.effects, strict=True)):
+        arrays[f"sample.covariances.{g}"] = covariances[:, :, kept]
+        arrays[f"sample.effects.{g}"] = effects[:, :, kept]
+    return arrays
+
+
+def sample_of(entry: SampleEntry, groups: Sequence[GroupModel], parameters: int, shelf: Shelf) -> Sample:
+    """The draws of a Bayesian fit.
+
+    Parameters
+    ----------
+    entry : SampleEntry
+    groups : sequence of GroupModel
+    parameters : int
+        Of the family.
+    shelf : Shelf
+
+    Raises
+    ------
+    ModelFileError
+    """
+    shapes = [group.modes.shape for group in groups]
+    kept = shelf.places("sample.kept", -1)
+    draws = len(kept)
+    return Sample(
+        names=entry.names,
+        parameters=shelf.floats("sample.parameters", -1, -1, len(entry.names)),
+        warmup=entry.warmup,
+        thin=entry.thin,
+        kept=kept,
+        phi=shelf.floats("sample.phi", draws, parameters),
+        covariances=tuple(shelf.floats(f"sample.covariances.{g}", k, k, draws) for g, (_, k) in enumerate(shapes)),
+        effects=tuple(shelf.floats(f"sample.effects.{g}", n, k, draws) for g, (n, k) in enumerate(shapes)),
+    )
 
 
 def draws_of(entry: DrawsEntry, groups: Sequence[GroupModel], fixed: int, shelf: Shelf) -> PosteriorDraws:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ranef.artifact.arrays import Shelf, draws_of, groups_of, posterior_of
+from ranef.artifact.arrays import Shelf, draws_of, groups_of, posterior_of, sample_of
 from ranef.artifact.manifest import (
     ARRAYS_FILE,
     FORMAT,
@@ -150,6 +150,10 @@ def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
         family_parameters=tuple(from_plain(FamilyParameter, one) for one in manifest.family_parameters),
     )
     gaussian = info.family == "gaussian"
+    phi = np.zeros(0) if gaussian else shelf.floats("phi", -1)
+    sample = None
+    if manifest.sample is not None:
+        sample = sample_of(manifest.sample, groups, 1 if gaussian else len(phi), shelf)
     return Model(
         spec=manifest.spec,
         info=info,
@@ -162,7 +166,8 @@ def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
         parameter_vcov=shelf.floats("parameter_vcov", m, m),
         vcov_gradient=shelf.floats("vcov_gradient", m if gaussian else 0, p, p),
         posterior=posterior,
-        phi=np.zeros(0) if gaussian else shelf.floats("phi", -1),
+        phi=phi,
+        sample=sample,
     )
 
 

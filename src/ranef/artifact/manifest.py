@@ -96,6 +96,14 @@ class DrawsEntry(msgspec.Struct, frozen=True):
     group: int = -1
 
 
+class SampleEntry(msgspec.Struct, frozen=True):
+    """The draws of a Bayesian fit without their numbers, as in `Sample`."""
+
+    names: tuple[str, ...]
+    warmup: int
+    thin: int
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """A model without its arrays and levels.
 
@@ -127,6 +135,7 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, FileEntry]
     draws: DrawsEntry | None = None
     family_parameters: tuple[dict[str, Any], ...] = ()
+    sample: SampleEntry | None = None
 
 
 def upgraded(plain: dict[str, Any]) -> dict[str, Any]:

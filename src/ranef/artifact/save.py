@@ -30,6 +30,7 @@ from ranef.artifact.manifest import (
     LevelsEntry,
     Manifest,
     PosteriorEntry,
+    SampleEntry,
     StageEntry,
     to_plain,
 )
@@ -139,6 +140,7 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
         posterior=_posterior_entry(model) if posterior else None,
         draws=_draws_entry(model) if posterior else None,
         family_parameters=tuple(to_plain(one) for one in model.info.family_parameters),
+        sample=_sample_entry(model),
         files={name: _sealed(folder / name) for name in [ARRAYS_FILE, *(entry.file for entry in entries)]},
     )
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
@@ -178,6 +180,11 @@ def _posterior_entry(model: Model) -> PosteriorEntry | None:
 
 def _draws_entry(model: Model) -> DrawsEntry | None:
     return DrawsEntry(model.posterior.chain) if isinstance(model.posterior, PosteriorDraws) else None
+
+
+def _sample_entry(model: Model) -> SampleEntry | None:
+    sample = model.sample
+    return None if sample is None else SampleEntry(sample.names, sample.warmup, sample.thin)
 
 
 def _sealed(path: Path) -> FileEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -123,3 +124,14 @@ class DesignSpec(msgspec.Struct, frozen=True):
     @property
     def response_levels(self) -> tuple[str, ...]:
         return self.response.levels
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names with ``.1``, ``.2``, ... added to repetitions."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        again = seen.get(name, 0)
+        out.append(f"{name}.{again}" if again else name)
+        seen[name] = again + 1
+    return out

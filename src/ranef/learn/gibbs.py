@@ -14,6 +14,7 @@ from ranef.artifact.model import FamilyParameter, FitInfo, GroupModel, Model, Sa
 from ranef.artifact.versions import versions
 from ranef.design.build import Design
 from ranef.design.matrix import INTERCEPT
+from ranef.design.spec import distinct
 from ranef.engine.threads import Engine
 from ranef.errors import OptionError, nearest
 from ranef.family import Family
@@ -32,7 +33,7 @@ from ranef.solve.rows import Rows
 from ranef.solve.weighted import Weighing, reweigh, weighing
 
 FloatArray = npt.NDArray[np.float64]
-Solver = Literal["auto", "exact", "stochastic"]
+Solver = Literal["auto", "exact", "stochastic", "bound"]
 
 # a dense factorisation is made at every sweep: beyond, conjugate gradients are faster
 EXACT_COLUMNS = 500
@@ -284,9 +285,9 @@ def _model(design: Design, target: Target, drawn: Drawn, lengths: Lengths, solve
         parameter_vcov=np.zeros((0, 0)),
         vcov_gradient=np.zeros((0, p, p)),
         posterior=None,
-        phi=phi.mean(axis=0),
+        phi=np.zeros(0) if gaussian else phi.mean(axis=0),
         sample=Sample(
-            names=(*names, *natural, *own, LOG_POSTERIOR),
+            names=tuple(distinct([*names, *natural, *own, LOG_POSTERIOR])),
             parameters=parameters,
             warmup=lengths.warmup,
             thin=lengths.thin,

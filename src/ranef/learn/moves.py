@@ -27,6 +27,8 @@ Move = Callable[[Target, State, float], tuple[State, float]]
 # acceptance that a random walk in one dimension is tuned to (Gelman, Roberts and Gilks 1996)
 ACCEPTANCE = 0.44
 FIRST_STEP = 0.3
+# times that the moves are tried in a sweep, where latent variables hold back the rest of it
+REPEATS = 2
 # degrees of freedom of the proposal for thresholds, and steps of the search for its centre
 PROPOSAL_DF = 8.0
 MOST_STEPS = 50
@@ -48,26 +50,28 @@ def moves_of(target: Target) -> tuple[Move, ...]:
 def walk(
     target: Target, state: State, moves: tuple[Move, ...], steps: FloatArray, rng: np.random.Generator
 ) -> tuple[State, FloatArray]:
-    """Try each move once.
+    """Try each move, twice if there are latent variables.
 
     Returns
     -------
     State
     accepted : float64 array, shape (moves,)
-        Probabilities that the moves had.
+        Probabilities that the moves had, on average.
     """
+    repeats = 1 if target.augmentation == "none" else REPEATS
     accepted = np.zeros(len(moves))
-    for number, (move, step) in enumerate(zip(moves, steps, strict=True)):
+    for number, (move, step) in repeats * list(enumerate(zip(moves, steps, strict=True))):
         trial, gained = move(target, state, step * rng.standard_normal())
         value = loglik(target, trial.eta, trial.phi)
         log_ratio = value - state.value + gained
         u = rng.random()
         if not np.isfinite(log_ratio):
             continue
-        accepted[number] = np.exp(min(log_ratio, 0.0))
-        if u < accepted[number]:
+        probability = np.exp(min(log_ratio, 0.0))
+        accepted[number] += probability
+        if u < probability:
             state = replace(trial, value=value)
-    return state, accepted
+    return state, accepted / repeats
 
 
 def _coefficient(unit: Unit, j: int) -> Move:

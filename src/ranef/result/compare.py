@@ -57,6 +57,12 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     factor in common that neither eliminates. Their Monte-Carlo errors then cancel from ``chisq``, which is the mean of
     the differences probe by probe; `difference` has the details.
     """
+    for model, name in zip(models, names, strict=True):
+        if model.sample is not None:
+            raise OptionError(
+                f"{name} was fitted with method='gibbs': tests compare maxima of the likelihood, which it has not; fit "
+                "with another method, or see the intervals of confint()"
+            )
     if not models:
         raise OptionError("there is no model to test; give at least one")
     if len(models) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ranef.artifact.model import Model
+from ranef.errors import OptionError
 
 # variances of the standard logistic, normal and Gumbel distributions
 LATENT = {"logit": math.pi**2 / 3, "probit": 1.0, "cloglog": math.pi**2 / 6}
@@ -16,19 +17,35 @@ def sigma(model: Model) -> float:
     return math.sqrt(info.family_parameters[0].value) if info.family == "gamma" else info.sigma
 
 
+def deviance(model: Model) -> float:
+    """-2 log-likelihood; the REML criterion under REML.
+
+    Raises
+    ------
+    OptionError
+        The fit is Bayesian; so too below.
+    """
+    if model.sample is not None:
+        raise OptionError(
+            "a fit with method='gibbs' has no maximum of the likelihood, hence no loglik, deviance, AIC or BIC: "
+            "it draws from the posterior. Fit with another method for these; draws() has the log posterior of each draw"
+        )
+    return model.info.deviance
+
+
 def loglik(model: Model) -> float:
     """Log-likelihood; under REML that of the residual contrasts, as lme4 reports it."""
-    return -model.info.deviance / 2
+    return -deviance(model) / 2
 
 
 def aic(model: Model) -> float:
     """Akaike's criterion, ``-2 loglik + 2 df``; under REML from the REML criterion and with all parameters, as lme4."""
-    return model.info.deviance + 2 * model.info.df
+    return deviance(model) + 2 * model.info.df
 
 
 def bic(model: Model) -> float:
     """Schwarz's criterion, ``-2 loglik + log(nobs) df``; under REML as for `aic`."""
-    return model.info.deviance + math.log(model.info.nobs) * model.info.df
+    return deviance(model) + math.log(model.info.nobs) * model.info.df
 
 
 def residual_variance(model: Model) -> float | None:

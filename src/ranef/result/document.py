@@ -31,6 +31,8 @@ def document(fit: Fit) -> dict[str, Any]:
         ``deviance``, ``aic``, ``bic``, ``df``, ``converged``, ``singular``, ``solver``, ``iterations``, ``seconds``.
     """
     info = fit.model.info
+    # a Bayesian fit has none
+    likelihood = fit.model.sample is None
     levels = {spec.name: len(group.levels) for spec, group in zip(fit.model.spec.groups, fit.model.groups, strict=True)}
     return {
         "method": info.method,
@@ -46,11 +48,11 @@ def document(fit: Fit) -> dict[str, Any]:
         "thresholds": None if info.thresholds is None else _rows(thresholds_table(fit.model)),
         "dispersion": _dispersion(fit),
         "sigma": _plain(fit.sigma),
-        "loglik": _plain(fit.loglik),
-        "loglik_mcse": _plain(fit.loglik_mcse),
-        "deviance": _plain(fit.deviance),
-        "aic": _plain(fit.aic),
-        "bic": _plain(fit.bic),
+        "loglik": _plain(fit.loglik) if likelihood else None,
+        "loglik_mcse": _plain(fit.loglik_mcse) if likelihood else None,
+        "deviance": _plain(fit.deviance) if likelihood else None,
+        "aic": _plain(fit.aic) if likelihood else None,
+        "bic": _plain(fit.bic) if likelihood else None,
         "df": fit.df,
         "converged": info.converged,
         "singular": info.singular,

@@ -19,6 +19,7 @@ from ranef.design.columns import Column
 from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
 from ranef.result import tables
+from ranef.result.bayes import draws_table, posterior_intervals
 from ranef.result.fitted import FittedModel
 from ranef.result.habits import PREDICT, with_habits
 from ranef.result.predictions import prediction_result
@@ -28,6 +29,7 @@ from ranef.result.residuals import (
     fitted_values,
     linear_predictor,
     residuals,
+    sampled_fitted,
     scaled_residual_quantiles,
 )
 from ranef.result.simulate import as_given, simulate
@@ -142,6 +144,18 @@ class Fit(FittedModel):
         # text also where every value is missing
         return self._table(table | {name: pa.array(table[name], pa.string()) for name in ("grp", "var1", "var2")})
 
+    def draws(self) -> Any:
+        """Draws of a Bayesian fit: chain, draw, then one column a parameter, the log posterior last.
+
+        Names are those of `fixef` and `confint`.
+
+        Raises
+        ------
+        OptionError
+            The fit is no Bayesian one.
+        """
+        return self._table(draws_table(self.model))
+
     def vcov(self) -> Any:
         """Covariance matrix of the fixed effects: a column ``term``, then one column a fixed effect."""
         return self._table(tables.vcov_table(self.model))
@@ -155,6 +169,8 @@ class Fit(FittedModel):
         of the row's own category, as that of ``ordinal::clmm``.
         """
         design, eta = self._linear_predictor(data)
+        if self.model.sample is not None:
+            return sampled_fitted(self.model, design)
         return fitted_values(self.model, design, eta)
 
     def residuals(self, type: ResidualKind = "response", seed: int = 0, data: Any = None) -> FloatArray:
@@ -258,7 +274,7 @@ class Fit(FittedModel):
 
     def confint(
         self,
-        method: Literal["wald", "profile", "bootstrap"] = "wald",
+        method: Literal["wald", "profile", "bootstrap", "quantile"] | None = None,
         level: float = 0.95,
         *,
         ddf: Ddf = "satterthwaite",
@@ -273,10 +289,11 @@ class Fit(FittedModel):
 
         Parameters
         ----------
-        method : {"wald", "profile", "bootstrap"}
+        method : {"wald", "profile", "bootstrap", "quantile"}, optional
             From standard errors (standard deviations on the log scale); by the likelihood ratio, re-maximising over
             the other parameters (maximum likelihood, whatever the fit's method); or percentiles of parametric
-            bootstrap replicates. ``"wald"`` gives NaN for a standard deviation that is estimated as zero.
+            bootstrap replicates. ``"wald"``, the default, gives NaN for a standard deviation that is estimated as
+            zero. A Bayesian fit has ``"quantile"``, and no other: equal-tailed posterior intervals.
         level : float
         ddf : {"satterthwaite", None}
             For the fixed effects of ``"wald"``.
@@ -297,11 +314,13 @@ class Fit(FittedModel):
         # profiles and replicates bring an optimiser with them: not at every start of the command line
         from ranef.result.intervals import confint
 
+        if self.model.sample is not None:
+            return self._table(posterior_intervals(self.model, method, level, parameters))
         needs_rows = isinstance(method, str) and method.lower() in ("profile", "bootstrap", "boot")
         design = self._rows(data) if needs_rows else None
         found = confint(
             self.model,
-            method=method,
+            method=method or "wald",
             level=level,
             ddf=ddf,
             design=design,
@@ -324,7 +343,7 @@ class Fit(FittedModel):
             Add the correlations of the fixed effects.
         """
         scaled = None
-        if self._design is not None and self.model.spec.kind == "number":
+        if self._design is not None and self.model.spec.kind == "number" and self.model.sample is None:
             scaled = scaled_residual_quantiles(self.model, self._design)
         return Text(summary_text(self.model, self._formula, ddf, correlation, scaled))
 
@@ -333,7 +352,9 @@ class Fit(FittedModel):
 
     def __repr__(self) -> str:
         family = "" if self.family == "gaussian" else f"{self.family} ({self.link}), "
-        how = f"{family}{self.method.upper()}, {self.nobs:,} rows, deviance {self.deviance:.4f}"
+        how = f"{family}{self.method.upper()}, {self.nobs:,} rows"
+        if self.model.sample is None:
+            how += f", deviance {self.deviance:.4f}"
         return f"<ranef.Fit {self._formula!r}, {how}>"
 
     # Again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ranef.artifact.model import Iteration, Model
-from ranef.result.criteria import aic, bic, loglik, sigma
+from ranef.result.criteria import aic, bic, deviance, loglik, sigma
 
 
 class FittedModel:
@@ -35,7 +35,7 @@ class FittedModel:
 
     @property
     def method(self) -> str:
-        """``"reml"`` or ``"ml"``; of other families ``"laplace"`` or ``"joint"``."""
+        """``"reml"`` or ``"ml"``; of other families ``"laplace"`` or ``"joint"``; of a Bayesian fit ``"gibbs"``."""
         return self.model.info.method
 
     @property
@@ -88,7 +88,7 @@ class FittedModel:
     @property
     def deviance(self) -> float:
         """-2 log-likelihood; the REML criterion under REML."""
-        return self.model.info.deviance
+        return deviance(self.model)
 
     @property
     def aic(self) -> float:

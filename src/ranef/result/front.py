@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -21,6 +21,7 @@ from ranef.formula import parse
 from ranef.learn import gaussian, generalized
 from ranef.learn.gaussian import MOST_PROBES, Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
+from ranef.learn.gibbs import fit_gibbs
 from ranef.learn.held import Given
 from ranef.learn.quadrature import MOST_NODES
 from ranef.learn.unbounded import checked, explained
@@ -29,7 +30,8 @@ from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
 from ranef.result.lock import given_of_others, lock_terms, with_locked, without
 from ranef.result.options import check_whole, choice
-from ranef.result.progress import steps
+from ranef.result.progress import counter, steps
+from ranef.result.sampling import read_sampling
 from ranef.result.warm import start_of
 from ranef.result.warn import warn_about_fit
 from ranef.storage import storage
@@ -38,8 +40,8 @@ from ranef.table import open_source
 FloatArray = npt.NDArray[np.float64]
 
 # the first is the default
-METHODS: tuple[str, ...] = ("reml", "ml")
-METHODS_GENERALIZED: tuple[str, ...] = ("laplace", "joint")
+METHODS: tuple[str, ...] = ("reml", "ml", "gibbs")
+METHODS_GENERALIZED: tuple[str, ...] = ("laplace", "joint", "gibbs")
 SOLVERS = ("auto", "exact", "stochastic", "bound")
 MISSING = ("drop", "raise")
 
@@ -51,7 +53,7 @@ def fit(
     *,
     family: str | Family | Callable[..., Family] = "gaussian",
     link: str | None = None,
-    method: Literal["reml", "ml", "laplace", "joint"] | None = None,
+    method: Literal["reml", "ml", "laplace", "joint", "gibbs"] | None = None,
     weights: str | npt.ArrayLike | None = None,
     offset: str | None = None,
     covariance: Any = None,
@@ -62,6 +64,11 @@ def fit(
     probes: int | Literal["auto"] = "auto",
     seed: int = 0,
     quadrature: int = 1,
+    prior: str | Mapping[str, Any] | None = None,
+    draws: int | None = None,
+    warmup: int | None = None,
+    chains: int | None = None,
+    thin: int | None = None,
     tolerance: float | None = None,
     max_iterations: int | None = None,
     threads: int | None = None,
@@ -84,10 +91,14 @@ def fit(
     link : str, optional
         Default: the family's first. ``"identity"`` of gaussian; ``"logit"``, ``"probit"`` and ``"cloglog"`` of
         bernoulli, binomial and ordinal; ``"log"`` of the others.
-    method : {"reml", "ml", "laplace", "joint"}, optional
+    method : {"reml", "ml", "laplace", "joint", "gibbs"}, optional
         Gaussian: restricted (the default) or full maximum likelihood. Other families: the Laplace approximation of the
         likelihood, maximised over all parameters (the default, lme4's ``nAGQ = 1``), or with the fixed effects at
         their joint mode with the random effects (``nAGQ = 0``: faster, fixed effects a little closer to zero).
+        ``"gibbs"``: draws from the posterior of all parameters, for gaussian, bernoulli with a logit or probit link,
+        binomial with a logit link and ordinal with a probit link. Its estimates are posterior means, standard errors
+        posterior standard deviations, and predictions means over the draws. Rare events mix slowly with a logit link:
+        R-hat and effective sample sizes in the summary say whether to take more draws.
     weights : str or array_like, shape (rows,), optional
         Prior weights, a column's name, or numbers. Gaussian: the variance of a row is ``sigma^2 / weight``. Binomial
         proportion: the trials. Other families: how often a row counts. Rows of weight zero are dropped and counted.
@@ -124,13 +135,25 @@ def fit(
         of every covariance parameter (and outside the Gaussian family of every other parameter too) is at most a
         twentieth of its standard error.
     seed : int
-        Of the probes: the same seed gives the same fit to the last bit.
+        Of the probes or draws: the same seed gives the same fit to the last bit.
     quadrature : int
         Nodes of adaptive Gauss-Hermite quadrature, up to 100 (lme4's ``nAGQ``), for ``method="laplace"`` and a model
         with one random term of one coefficient a level, ``(1 | g)`` or ``(0 + x | g)``. 1 is the Laplace
         approximation, whose variances are too small where levels have few rows of little information, such as
         zeros and ones; 15 to 25 are as good as exact. The log-likelihood keeps its constants, some of which lme4
         leaves out for more than one node: compare estimates with lme4's, and likelihoods with those of Laplace fits.
+    prior : str or mapping, optional
+        Of ``"gibbs"``: ``"half-t"`` (the default), ``"inverse-wishart"``, or a mapping with some of the keys
+        ``covariance`` (one of these words), ``df``, ``scale``, ``sd``, ``residual``, ``fixed``. Half-t gives every
+        standard deviation a half-t distribution with ``df`` (2) degrees of freedom and every correlation a uniform one;
+        it keeps no variance away from zero. The scale of a standard deviation is ``scale`` (2.5) times the spread of
+        the response (of the least-squares residuals; 1 with a link) over that of the covariate; or ``sd`` for every
+        random effect and ``residual`` for the residual. Inverse Wishart has ``df`` (one more than coefficients) degrees
+        of freedom around such a scale (1). Fixed effects and thresholds have flat priors, or normal ones around zero
+        with the standard deviation ``fixed``: a number, or a mapping of some of their names to numbers.
+    draws, warmup, chains, thin : int, optional
+        Of ``"gibbs"``: draws of each chain (1,000), sweeps thrown away before (500), chains (4), sweeps for each draw
+        (1).
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less than this; default 1e-9, an error of
         about 3e-5 standard errors in the covariance parameters. Default of the stochastic solver: 1e-5.
@@ -183,6 +206,17 @@ def fit(
         raise OptionError(f"probes={probes!r}: give a whole number from 2 to {MOST_PROBES}, or 'auto'")
     check_whole("seed", seed, 0)
     _check_quadrature(quadrature, distribution, method_)
+    bayesian = read_sampling(
+        method_ == "gibbs",
+        {"draws": draws, "warmup": warmup, "chains": chains, "thin": thin, "prior": prior},
+        {
+            "probes=": probes == "auto",
+            "tolerance=": tolerance is None,
+            "max_iterations=": max_iterations is None,
+            "covariance=": covariance is None,
+            "solver='bound'": solver != "bound",
+        },
+    )
     if tolerance is not None and not (isinstance(tolerance, int | float | np.floating) and 0 < tolerance < 1):
         raise OptionError(f"tolerance={tolerance!r}: give a number between 0 and 1, such as 1e-9")
     if max_iterations is not None:
@@ -219,7 +253,19 @@ def fit(
                 method_ = "joint"
         if solver == "bound":
             _check_bound(given, method_, distribution)
-        if distribution.kind == "number":
+        if bayesian is not None:
+            model = fit_gibbs(
+                design,
+                distribution,
+                pool,
+                bayesian.prior,
+                bayesian.lengths,
+                solver=solver,
+                seed=seed,
+                start=None if start is None else raw_covariances(start.model),
+                report=counter("sweeps", progress),
+            )
+        elif distribution.kind == "number":
             model = fit_gaussian(
                 design,
                 cast(gaussian.Method, method_),
@@ -253,8 +299,10 @@ def fit(
             model = checked(design, distribution, model)
     if locked is not None:
         model = with_locked(model, locked)
-    options: dict[str, Any] = {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
+    options: dict[str, Any] = {"prior": prior}
+    options |= {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
     options |= {"covariance": covariance, "probes": probes, "seed": seed, "quadrature": quadrature}
+    options |= {"draws": draws, "warmup": warmup, "chains": chains, "thin": thin}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "memory": memory, "progress": progress}
     if lock is not None:
@@ -265,6 +313,11 @@ def fit(
         info = msgspec.structs.replace(info, solver="bound")
     warn_about_fit(model)
     return Fit(replace(model, info=info), formula, source.library, whole, data, options)
+
+
+def raw_covariances(model: Model) -> dict[str, FloatArray]:
+    """Covariance of each grouping factor, response units squared."""
+    return {spec.name: group.covariance for spec, group in zip(model.spec.groups, model.groups, strict=True)}
 
 
 def _method(family: Family, method: str | None) -> str:
@@ -288,7 +341,11 @@ def _check_quadrature(nodes: int, family: Family, method: str) -> None:
     if nodes > MOST_NODES:
         raise OptionError(f"quadrature={nodes}: give at most {MOST_NODES} nodes; 25 are as good as exact")
     if nodes > 1 and method != "laplace":
-        why = "the likelihood is exact" if family.kind == "number" else "fixed effects do not maximise the likelihood"
+        why = "fixed effects do not maximise the likelihood"
+        if method == "gibbs":
+            why = "nothing is integrated, everything is drawn"
+        elif family.kind == "number":
+            why = "the likelihood is exact"
         raise OptionError(
             f"quadrature={nodes} goes with method='laplace', not with method={method!r} of family={family.name!r}: "
             f"there {why}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ METHODS = ("wald", "profile", "bootstrap")
 def confint(
     model: Model,
     *,
-    method: Method = "wald",
+    method: str = "wald",
     level: float = 0.95,
     ddf: Ddf = "satterthwaite",
     design: Design | None = None,
@@ -83,7 +83,7 @@ def confint(
     ConvergenceWarning
         Limits that could not be found, or refits that failed.
     """
-    method = cast(Method, choice("method", method, METHODS, also={"boot": "bootstrap"}))
+    method = choice("method", method, METHODS, also={"boot": "bootstrap"})
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
     wanted = _wanted(model, parameters)

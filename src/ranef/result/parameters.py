@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import Model
-from ranef.result.tables import distinct
+from ranef.design.spec import distinct
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -13,6 +13,8 @@ from ranef.design.build import Design
 from ranef.errors import DataError, counted
 from ranef.result.options import check_whole, choice
 from ranef.result.quantiles import quantiles
+from ranef.score.rows import Batch, GroupBatch
+from ranef.score.sampled import kept_sample, linear_predictors, sampled_rows
 
 FloatArray = npt.NDArray[np.float64]
 ResidualKind = Literal["response", "pearson", "deviance", "quantile", "scaled"]
@@ -73,6 +75,40 @@ def fitted_values(model: Model, design: Design, eta: FloatArray) -> FloatArray:
     return values
 
 
+def sampled_fitted(model: Model, design: Design) -> FloatArray:
+    """`fitted_values` of a Bayesian fit: means over the draws, shape (rows,)."""
+    values, sample = np.empty(len(design.y)), kept_sample(model)
+    size = sampled_rows(model)
+    for at in range(0, len(values), size):
+        rows = slice(at, at + size)
+        eta = linear_predictors(model, _batch(model, design, rows))
+        if model.spec.kind == "number":
+            values[rows] = eta.mean(axis=1)
+            continue
+        total = np.zeros(len(eta))
+        for one, phi in zip(eta.T, sample.phi, strict=True):
+            here = np.ascontiguousarray(one)
+            ordered = model.spec.kind == "ordered"
+            family = model.family
+            total += np.exp(family.loglik(design.y[rows], here, None, phi)) if ordered else family.mean(here)
+        values[rows] = total / len(sample.phi)
+    return values
+
+
+def _batch(model: Model, design: Design, rows: slice) -> Batch:
+    """Rows of the fit as `ranef.score` has those of new data."""
+    part = design.piece(rows)
+    return Batch(
+        rows=np.arange(len(part.y)),
+        x=part.x[:, model.fixed_columns],
+        offset=part.offset,
+        groups=tuple(
+            GroupBatch(g, np.arange(group.covariates.shape[1]), group.codes, group.covariates)
+            for g, group in enumerate(part.groups)
+        ),
+    )
+
+
 def scaled_residual_quantiles(model: Model, design: Design) -> FloatArray:
     """Smallest, quartiles and largest of the scaled residuals, shape (5,)."""
 
@@ -92,7 +128,7 @@ def _effects(model: Model, design: Design) -> Iterator[FloatArray]:
 def residuals(
     model: Model, design: Design, eta: FloatArray | None = None, kind: ResidualKind = "response", seed: int = 0
 ) -> FloatArray:
-    """Residuals of the fit's rows, given the conditional modes.
+    """Residuals of the fit's rows, given the conditional modes; of a Bayesian fit, at the posterior means.
 
     Parameters
     ----------

@@ -15,13 +15,14 @@ from ranef.prior import factor_of
 from ranef.result.options import check_whole
 from ranef.result.residuals import check_rows, fixed_values, random_values
 from ranef.score.categories import as_categories, categories_of, has_categories
+from ranef.score.sampled import kept_sample
 from ranef.table import from_numpy
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def simulate(model: Model, design: Design, count: int = 1, seed: int = 0, conditional: bool = False) -> FloatArray:
-    """Draw new responses for the rows of a fit at its estimates.
+    """Draw new responses for the rows of a fit at its estimates; of a Bayesian fit, from the posterior predictive.
 
     Parameters
     ----------
@@ -62,6 +63,9 @@ def draws(model: Model, design: Design, count: int, seed: int = 0, conditional: 
         check_rows(model, design)
         fixed = fixed + random_values(model, design)
     roots = [factor_of(group.covariance) for group in model.groups]
+    if model.sample is not None:
+        yield from _posterior_draws(model, design, count, seed, conditional)
+        return
     gaussian = model.spec.kind == "number"
     phi = np.array([2 * np.log(model.info.sigma)]) if gaussian else model.phi
     for i in range(count):
@@ -72,6 +76,25 @@ def draws(model: Model, design: Design, count: int, seed: int = 0, conditional: 
                 effects = random.standard_normal((len(group.levels), len(root))) @ root.T
                 eta += np.einsum("nk,nk->n", group.covariates, effects[group.codes])
         yield model.family.simulate(random, eta, design.weights, phi)
+
+
+def _posterior_draws(model: Model, design: Design, count: int, seed: int, conditional: bool) -> Iterator[FloatArray]:
+    """From the posterior predictive distribution: column ``i`` is drawn at a kept draw of its own."""
+    sample = kept_sample(model)
+    beta = sample.beta(len(model.fixed_columns))
+    for i in range(count):
+        random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,)))
+        draw = int(random.integers(len(sample.kept)))
+        eta = design.x[:, model.fixed_columns] @ beta[:, draw]
+        if design.offset is not None:
+            eta += design.offset
+        for g, group in enumerate(design.groups):
+            effects = sample.effects[g][:, :, draw]
+            if not conditional:
+                root = factor_of(sample.covariances[g][:, :, draw])
+                effects = random.standard_normal((len(group.levels), len(root))) @ root.T
+            eta += np.einsum("nk,nk->n", group.covariates, effects[group.codes])
+        yield model.family.simulate(random, eta, design.weights, sample.phi[draw])
 
 
 def as_given(model: Model, design: Design, y: FloatArray) -> FloatArray | pa.Array:

@@ -59,6 +59,10 @@ def summary_text(
         ``ddf`` is unknown.
     """
     check_ddf(ddf)
+    if model.sample is not None:
+        from ranef.result.bayes import posterior_summary
+
+        return posterior_summary(model, model.spec.formula if formula is None else formula)
     ddf = ddf if model.info.family == "gaussian" else None
     parts = [
         _heading(model, model.spec.formula if formula is None else formula, ddf),

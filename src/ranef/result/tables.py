@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import GroupModel, Model
-from ranef.design.spec import GroupSpec
+from ranef.design.spec import GroupSpec, distinct
 from ranef.errors import OptionError
 from ranef.result.satterthwaite import Ddf, fixed_df, two_sided_p
 
@@ -32,12 +31,17 @@ def fixef_table(model: Model, ddf: Ddf = "satterthwaite") -> Columns:
     -------
     dict
         ``term``, ``estimate``, ``se``, ``df``, ``z`` (estimate over se: a t statistic if ``df`` is finite), ``p``.
-        Without ``df`` for families other than the Gaussian: their tests are by the normal distribution.
+        Without ``df`` for families other than the Gaussian: their tests are by the normal distribution. Of a
+        Bayesian fit the posterior's mean and standard deviation, quantiles, R-hat and effective sample sizes.
 
     Raises
     ------
     OptionError
     """
+    if model.sample is not None:
+        from ranef.result.bayes import posterior_fixef
+
+        return posterior_fixef(model)
     se = np.sqrt(np.diag(model.vcov))
     df = fixed_df(model, ddf)
     z = model.beta / se
@@ -167,14 +171,3 @@ def find_group(model: Model, group: str) -> tuple[GroupSpec, GroupModel]:
     guess = f"; did you mean {same[0]!r}?" if same else ""
     listed = ", ".join(map(repr, known)) or "no random terms"
     raise OptionError(f"there is no grouping factor {group!r}{guess or ';'} the model has {listed}")
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """Names with ``.1``, ``.2``, ... added to repetitions."""
-    seen: dict[str, int] = {}
-    out = []
-    for name in names:
-        again = seen.get(name, 0)
-        out.append(f"{name}.{again}" if again else name)
-        seen[name] = again + 1
-    return out

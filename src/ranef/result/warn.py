@@ -42,7 +42,11 @@ def warn_about_fit(model: Model) -> None:
         )
         warn(message, DroppedColumnsWarning)
     _warn_about_unbounded(model)
-    if not info.converged and not info.unbounded:
+    if model.sample is not None and not info.converged:
+        from ranef.result.bayes import not_together
+
+        warn(not_together(model), ConvergenceWarning)
+    elif not info.converged and not info.unbounded:
         message = (
             f"not converged after {counted(info.iterations, 'evaluation')}: the largest entry of the gradient is "
             f"{info.gradient:.2g} standard errors. Raise max_iterations, start from a simpler fit (start=), or drop a "

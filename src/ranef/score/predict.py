@@ -12,8 +12,9 @@ import numpy.typing as npt
 from ranef.artifact.model import FloatArray, Model, Posterior
 from ranef.errors import LevelError, OptionError, counted
 from ranef.score.rows import Batch, GroupBatch, Rows, Unknown, batches, read_rows
+from ranef.score.sampled import kept_sample, linear_predictors, predicted, sampled_rows
 from ranef.score.scale import Interval, Kind, Scaled, check_kind, normal_quantile, on_scale
-from ranef.score.select import select
+from ranef.score.select import Selection, select
 from ranef.score.variance import coefficient_variance, prior_variance
 from ranef.table import Source
 
@@ -101,7 +102,9 @@ def predict(
     Notes
     -----
     Variances are those of Henderson's mixed-model equations, the covariance parameters taken as known; intervals are
-    normal on the scale of the linear predictor. See `ranef.score.scale` for the others.
+    normal on the scale of the linear predictor. See `ranef.score.scale` for the others. Predictions of a Bayesian fit
+    are means over its draws, of the response and not of the linear predictor, and intervals are quantiles; see
+    `ranef.score.sampled`.
     """
     _check_options(model, new_levels, interval, level)
     check_kind(model, kind, interval)
@@ -109,6 +112,8 @@ def predict(
     rows = read_rows(model, source, selection, weights=interval == "prediction")
     if new_levels == "raise":
         _refuse(rows.unknown)
+    if model.sample is not None:
+        return _predict_sampled(model, rows, selection, kind, interval, level)
     gaussian = model.spec.kind == "number"
     fit = np.empty(rows.table.rows)
     sd = np.empty(rows.table.rows if interval else 0)
@@ -131,6 +136,24 @@ def predict(
     return Prediction(found.fit, found.lower, found.upper, int(np.count_nonzero(np.isnan(fit))), rows.unknown)
 
 
+def _predict_sampled(
+    model: Model, rows: Rows, selection: Selection, kind: Kind, interval: Interval | None, level: float
+) -> Prediction:
+    count = len(kept_sample(model).kept)
+    nothing = predicted(model, kind, np.empty((0, count)), interval, level, None, np.random.default_rng(0))
+    found: list[Scaled] = [nothing]
+    for number, batch in enumerate(batches(model, rows, selection, sampled_rows(model))):
+        random = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(6, number)))
+        eta = linear_predictors(model, batch, random if interval == "prediction" else None)
+        weights = None if rows.weights is None else rows.weights[batch.rows]
+        found.append(predicted(model, kind, eta, interval, level, weights, random))
+    fit = np.concatenate([one.fit for one in found])
+    lower = np.concatenate([one.lower for one in found if one.lower is not None]) if interval else None
+    upper = np.concatenate([one.upper for one in found if one.upper is not None]) if interval else None
+    missing = int(np.count_nonzero(np.isnan(fit if fit.ndim == 1 else fit[:, 0])))
+    return Prediction(fit, lower, upper, missing, rows.unknown)
+
+
 def _check_options(model: Model, new_levels: str, interval: str | None, level: float) -> None:
     if new_levels not in ("population", "raise"):
         raise OptionError(f"new_levels={new_levels!r} is not known: use 'population' or 'raise'")
@@ -138,7 +161,7 @@ def _check_options(model: Model, new_levels: str, interval: str | None, level: f
         raise OptionError(f"interval={interval!r} is not known: use 'confidence' or 'prediction', or none")
     if not isinstance(level, int | float) or not 0 < level < 1:
         raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
-    if interval and model.posterior is None:
+    if interval and model.posterior is None and model.sample is None:
         raise OptionError(
             "this model was saved without its posterior covariance, which intervals of predictions need; "
             "save it with posterior=True, or predict without an interval"

@@ -59,7 +59,7 @@ def check_kind(model: Model, kind: object, interval: Interval | None) -> None:
             f"a new response of family={name!r} is {outcomes}, of which an interval says nothing: type='probabilities' "
             "is its predictive distribution, and interval='confidence' says how well it is known"
         )
-    if model.spec.kind == "ordered" and kind != "link":
+    if model.spec.kind == "ordered" and kind != "link" and model.sample is None:
         raise OptionError("probabilities of an ordinal model have no interval; use type='link'")
 
 
