@@ -220,7 +220,7 @@ CASES: dict[str, Case] = {
         table(),
         {"method": "mle"},
         OptionError,
-        ("method='mle'", "'reml' or 'ml'", "did you mean 'ml'"),
+        ("method='mle'", "'reml', 'ml' or 'gibbs'", "did you mean 'ml'"),
     ),
     "wrong family": (
         MODEL,

@@ -292,7 +292,7 @@ def test_progress_goes_to_stderr(data, progress, shown, capsys):
         ({"family": "poisson", "method": "reml"}, "for family='poisson': use 'laplace' or 'joint'"),
         ({"family": "ordinal", "link": 3}, "link=3: give the name of a link"),
         ({"link": "log"}, "'identity'"),
-        ({"method": "laplace"}, "'reml' or 'ml'"),
+        ({"method": "laplace"}, "'reml', 'ml' or 'gibbs'"),
         ({"method": "rmel"}, "did you mean 'reml'"),
         ({"seed": True}, "at least 0"),
         ({"solver": "quick"}, "'exact'"),

@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["fit", "Reaction ~ Dayz + (1 | Subject)", "sleep.parquet"], 2, "Did you mean `Days`?"),
         (["fit", FORMULA, "nowhere.parquet"], 2, "no such file"),
         (["fit", FORMULA, "sleep.txt"], 2, "no such file"),
-        (["fit", FORMULA, "sleep.parquet", "--method", "laplace"], 2, "'reml' or 'ml'"),
+        (["fit", FORMULA, "sleep.parquet", "--method", "laplace"], 2, "'reml', 'ml' or 'gibbs'"),
         (["fit", FORMULA, "sleep.parquet", "--missing", "keep"], 2, "'drop' or 'raise'"),
         (["fit", FORMULA, "sleep.parquet", "--weights", "w"], 2, "no such column"),
         (["fit", FORMULA, "sleep.parquet", "--tolerance", "small"], 2, "--tolerance"),

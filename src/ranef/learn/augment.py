@@ -29,6 +29,11 @@ _KNOWN: dict[tuple[str, str], Augmentation] = {
 }
 
 
+def has_augmentation(family: Family) -> bool:
+    """Whether there are latent variables for the family, or it needs none."""
+    return (family.name, family.link) in _KNOWN
+
+
 def augmentation_of(family: Family) -> Augmentation:
     """What the family needs.
 
@@ -37,12 +42,11 @@ def augmentation_of(family: Family) -> Augmentation:
     OptionError
         The family has no augmentation here.
     """
-    try:
-        return _KNOWN[family.name, family.link]
-    except KeyError:
+    if not has_augmentation(family):
         raise OptionError(
             f"method='gibbs' is not known for family={family.name!r} with link={family.link!r}: it is for {SUPPORTED}"
-        ) from None
+        )
+    return _KNOWN[family.name, family.link]
 
 
 def check_weights(family: Family, weights: FloatArray | None) -> None:

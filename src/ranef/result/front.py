@@ -19,6 +19,7 @@ from ranef.family import Family
 from ranef.family import family as family_of
 from ranef.formula import parse
 from ranef.learn import gaussian, generalized
+from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.gaussian import MOST_PROBES, Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
 from ranef.learn.gibbs import fit_gibbs
@@ -40,8 +41,8 @@ from ranef.table import open_source
 FloatArray = npt.NDArray[np.float64]
 
 # the first is the default
-METHODS: tuple[str, ...] = ("reml", "ml", "gibbs")
-METHODS_GENERALIZED: tuple[str, ...] = ("laplace", "joint", "gibbs")
+METHODS: tuple[str, ...] = ("reml", "ml")
+METHODS_GENERALIZED: tuple[str, ...] = ("laplace", "joint")
 SOLVERS = ("auto", "exact", "stochastic", "bound")
 MISSING = ("drop", "raise")
 
@@ -262,7 +263,7 @@ def fit(
                 bayesian.lengths,
                 solver=solver,
                 seed=seed,
-                start=None if start is None else raw_covariances(start.model),
+                start=None if start is None or begin is None else _raw(begin.covariances, start.model.info.sigma),
                 report=counter("sweeps", progress),
             )
         elif distribution.kind == "number":
@@ -315,13 +316,17 @@ def fit(
     return Fit(replace(model, info=info), formula, source.library, whole, data, options)
 
 
-def raw_covariances(model: Model) -> dict[str, FloatArray]:
-    """Covariance of each grouping factor, response units squared."""
-    return {spec.name: group.covariance for spec, group in zip(model.spec.groups, model.groups, strict=True)}
+def _raw(relative: Mapping[str, FloatArray], sigma: float) -> dict[str, FloatArray]:
+    return {name: sigma**2 * covariance for name, covariance in relative.items()}
 
 
 def _method(family: Family, method: str | None) -> str:
     known = METHODS if family.kind == "number" else METHODS_GENERALIZED
+    if isinstance(method, str) and method.lower() == "gibbs":
+        # refused with the families that it is for
+        augmentation_of(family)
+    if has_augmentation(family):
+        known += ("gibbs",)
     return known[0] if method is None else choice("method", method, known, f" for family={family.name!r}")
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import FloatArray, Model, Sample
 from ranef.errors import OptionError
-from ranef.family import Family
 from ranef.prior import factor_of
 from ranef.score.rows import Batch
 from ranef.score.scale import Interval, Kind, Scaled
 from ranef.table import UNKNOWN
+
+if TYPE_CHECKING:  # SciPy, which Gaussian predictions do without
+    from ranef.family import Family
 
 # linear predictors computed together: rows times draws
 NUMBERS = 1 << 21
