@@ -248,6 +248,8 @@ def test_what_needs_a_maximum_is_refused() -> None:
         ({"prior": 3}, "a dict with keys"),
         ({"tolerance": 1e-3}, "tolerance= has no use"),
         ({"quadrature": 3}, "everything is drawn"),
+        ({"lock": ["Subject"]}, "lock= has no use"),
+        ({"solver": "bound"}, "solver='bound' has no use"),
         ({"method": "reml"}, "draws= goes with method='gibbs' only"),
     ],
 )

@@ -27,7 +27,10 @@ _FAMILY = (
     "gamma or ordinal."
 )
 _LINK = "logit (default), probit or cloglog, of bernoulli, binomial and ordinal."
-_METHOD = "gaussian: reml (default) or ml. Others: laplace (default) or joint (lme4's nAGQ=0)."
+_METHOD = (
+    "gaussian: reml (default) or ml. Others: laplace (default) or joint (lme4's nAGQ=0). gibbs: draws from the "
+    "posterior (not of every family)."
+)
 _WEIGHTS = "gaussian: variance 1/weight. binomial proportion: trials. Others: how often a row counts."
 
 
@@ -50,10 +53,21 @@ def fit(
         str, typer.Option(help="exact, stochastic (any number of levels; with Monte-Carlo errors) or auto.")
     ] = "auto",
     probes: Annotated[str, typer.Option(help="Of the stochastic solver: 2 to 64, or auto.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of the probes: the same seed gives the same fit.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of probes and draws: the same seed gives the same fit.")] = 0,
     quadrature: Annotated[
         int, typer.Option(help="Nodes of adaptive Gauss-Hermite quadrature, for one scalar random term.")
     ] = 1,
+    draws: Annotated[
+        int | None, typer.Option(help="Of each chain of --method gibbs; default 1,000.", show_default=False)
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Sweeps thrown away before; default 500.", show_default=False)
+    ] = None,
+    chains: Annotated[int | None, typer.Option(help="Of --method gibbs; default 4.", show_default=False)] = None,
+    thin: Annotated[int | None, typer.Option(help="Sweeps for each draw; default 1.", show_default=False)] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="Of the covariances: half-t (default) or inverse-wishart.", show_default=False)
+    ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -105,6 +119,11 @@ def fit(
         probes=int(probes) if probes.isdecimal() else probes,  # type: ignore[arg-type]
         seed=seed,
         quadrature=quadrature,
+        draws=draws,
+        warmup=warmup,
+        chains=chains,
+        thin=thin,
+        prior=prior,
         tolerance=tolerance,
         max_iterations=max_iterations,
         threads=threads,

@@ -215,6 +215,7 @@ def fit(
             "tolerance=": tolerance is None,
             "max_iterations=": max_iterations is None,
             "covariance=": covariance is None,
+            "lock=": lock is None,
             "solver='bound'": solver != "bound",
         },
     )
