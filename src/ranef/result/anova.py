@@ -24,13 +24,14 @@ def anova(*fits: Fit) -> Any:
         In the library of the first fit's data. Several fits, ordered by their parameters: model (the formula), npar,
         AIC, BIC, logLik, deviance, chisq, df, p; with a stochastic fit among them also chisq_mcse, the Monte-Carlo
         standard error of chisq: where it exceeds 0.5 no verdict is given, and p is missing. One fit: a row for each
-        fixed term with its F test (Satterthwaite).
+        fixed term with its F test (Satterthwaite), or Wald's chi-squared test for families other than the Gaussian.
 
     Raises
     ------
     OptionError
-        If the fits cannot be compared: other rows or another response, REML with different fixed parts, or REML
-        beside ML.
+        If the fits cannot be compared: other rows or another response, family or link; REML with different fixed parts
+        or beside ML; different approximations of the likelihood (Laplace beside joint modes, or other numbers of
+        quadrature nodes).
 
     Warns
     -----

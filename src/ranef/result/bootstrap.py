@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,18 @@ from ranef.engine.threads import Engine
 from ranef.errors import ConvergenceWarning, FitError
 from ranef.learn.assemble import natural
 from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, Method, prepare, theta_of
+from ranef.learn.likelihood import likelihood
 from ranef.learn.minimise import minimise
 from ranef.result.options import check_whole
 from ranef.result.parameters import Parameter, values_of
 from ranef.result.progress import Count
+from ranef.result.restart import at_estimates, objective_of
 from ranef.result.simulate import draws
 from ranef.result.warn import warn
 
 FloatArray = npt.NDArray[np.float64]
+# from a response, shape (rows,), to the parameters; None if there is no fit
+Refit: TypeAlias = Callable[[FloatArray], FloatArray | None]
 
 
 def bootstrap(
@@ -63,8 +68,9 @@ def bootstrap(
     check_whole("replicates", replicates, 2)
     out = np.full((replicates, len(wanted)), np.nan)
     failed = 0
+    refit = (_gaussian if model.spec.kind == "number" else _generalized)(model, design, wanted, engine)
     for i, y in enumerate(draws(model, design, replicates, seed)):
-        found = _refit(model, replace(design, y=y), wanted, engine)
+        found = refit(y)
         if found is None:
             failed += 1
         else:
@@ -102,23 +108,54 @@ def bootstrap_limits(
     return limits[0], limits[1]
 
 
-def _refit(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> FloatArray | None:
+def _gaussian(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> Refit:
     method: Method = "reml" if model.info.method == "reml" else "ml"
     sigma2 = model.info.sigma**2
-    try:
-        problem = prepare(design, method, engine)
-        relative = {
-            spec.name: group.covariance / sigma2 for spec, group in zip(model.spec.groups, model.groups, strict=True)
-        }
-        found = minimise(
-            problem.criterion, theta_of(problem, relative), tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS
-        )
-    except FitError:
-        return None
-    if not found.converged:
-        return None
-    scaling = problem.scaling
-    variance, covariances = natural(problem, found.at)
-    beta = scaling.least_squares + scaling.y_scale * scaling.x_back @ found.at.system.beta
-    ordered = [covariances[spec.name] for spec in model.spec.groups]
-    return values_of(wanted, ordered, float(np.sqrt(variance)), beta)
+    relative = {
+        spec.name: group.covariance / sigma2 for spec, group in zip(model.spec.groups, model.groups, strict=True)
+    }
+
+    def refit(y: FloatArray) -> FloatArray | None:
+        try:
+            problem = prepare(replace(design, y=y), method, engine)
+            found = minimise(
+                problem.criterion, theta_of(problem, relative), tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS
+            )
+        except FitError:
+            return None
+        if not found.converged:
+            return None
+        scaling = problem.scaling
+        variance, covariances = natural(problem, found.at)
+        beta = scaling.least_squares + scaling.y_scale * scaling.x_back @ found.at.system.beta
+        ordered = [covariances[spec.name] for spec in model.spec.groups]
+        return values_of(wanted, ordered, float(np.sqrt(variance)), beta)
+
+    return refit
+
+
+def _generalized(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> Refit:
+    """From the fit's own estimates; the rows are scaled and sorted once for all replicates."""
+    prepared, parameters = at_estimates(model, design, engine)
+    joint = model.info.method == "joint"
+    cross, m = prepared.of.pattern.cross, prepared.layout.parameters
+    p, r = cross.fixed, cross.random
+    start = np.delete(parameters, np.arange(m, m + p)) if joint else parameters
+
+    def refit(y: FloatArray) -> FloatArray | None:
+        of = likelihood(prepared.family, prepared.of.pattern, y, design.weights, design.offset)
+        objective = objective_of(of, prepared.layout, joint, parameters[m : m + p], model.info.quadrature)
+        try:
+            found = minimise(objective, start, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+        except FitError:
+            return None
+        if not found.converged:
+            return None
+        _, beta, phi = objective.split(found.at.theta)
+        if joint:
+            beta = found.at.mode.u.rest[r : r + p, 0]
+        roots = [back @ factor for back, factor in zip(prepared.scaling.z_back, found.at.factors, strict=True)]
+        own = list(prepared.family.natural(phi).values())
+        return values_of(wanted, [root @ root.T for root in roots], 1.0, prepared.scaling.x_back @ beta, own)
+
+    return refit

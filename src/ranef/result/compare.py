@@ -16,6 +16,8 @@ from ranef.result.tables import Columns
 from ranef.result.type3 import type3_table
 from ranef.result.warn import warn
 
+# the first is the second with theta at infinity
+NESTED = {"poisson", "negative_binomial"}
 # Monte-Carlo standard error of a likelihood-ratio statistic above which there is no verdict
 MOST_NOISE = 0.5
 
@@ -24,7 +26,7 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     """Likelihood-ratio tests of each model against the one before it, ordered by their number of parameters.
 
     A p value for a variance that is zero under the smaller model is conservative (Self and Liang 1987, J. American
-    Statistical Association 82).
+    Statistical Association 82), and so is that for a Poisson model beside a negative binomial one.
 
     Parameters
     ----------
@@ -43,8 +45,8 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     Raises
     ------
     OptionError
-        The models cannot be compared: other rows, another response, REML beside ML, or REML with different fixed
-        parts.
+        The models cannot be compared: other rows, another response, family or link, REML beside ML or with different
+        fixed parts, different approximations of the likelihood.
 
     Warns
     -----
@@ -136,13 +138,41 @@ def _check(models: Sequence[Model], names: Sequence[str]) -> None:
                 f"{names[0]} was fitted to {first.info.nobs:,} rows and {name} to {model.info.nobs:,}; rows with "
                 "missing values in any model's columns must be left out of all: drop them before fitting"
             )
+    _check_families(models, names)
     methods = {model.info.method for model in models}
     if len(methods) > 1:
         listed = ", ".join(f"{name}: {model.info.method.upper()}" for model, name in zip(models, names, strict=True))
-        raise OptionError(f"REML and ML fits cannot be compared ({listed}); fit all of them with method='ml'")
+        if first.spec.kind == "number":
+            raise OptionError(f"REML and ML fits cannot be compared ({listed}); fit all of them with method='ml'")
+        raise OptionError(
+            f"these fits maximise different approximations of the likelihood ({listed}); fit all of them with one "
+            "method, such as method='laplace'"
+        )
+    if len({model.info.quadrature for model in models}) > 1:
+        listed = ", ".join(f"{name}: {model.info.quadrature}" for model, name in zip(models, names, strict=True))
+        raise OptionError(
+            f"these fits approximate the likelihood with different numbers of quadrature nodes ({listed}; 1 is "
+            "Laplace's method): fit all of them with one number"
+        )
     for model, name in zip(models[1:], names[1:], strict=True):
         if methods == {"reml"} and model.fixed_names != first.fixed_names:
             raise OptionError(
                 f"{names[0]} and {name} have different fixed parts, and their REML criteria cannot be compared; fit "
                 "all of them with method='ml'"
+            )
+
+
+def _check_families(models: Sequence[Model], names: Sequence[str]) -> None:
+    """Refuse families that are not nested; a Poisson model is a negative binomial one without overdispersion."""
+    first = models[0].info
+    for model, name in zip(models[1:], names[1:], strict=True):
+        if model.info.family != first.family and {model.info.family, first.family} != NESTED:
+            raise OptionError(
+                f"{names[0]} is of family {first.family!r} and {name} of family {model.info.family!r}: neither is a "
+                "special case of the other, so there is no likelihood-ratio test; compare fit.aic"
+            )
+        if model.info.link != first.link:
+            raise OptionError(
+                f"{names[0]} has link {first.link!r} and {name} {model.info.link!r}: neither is a special case of the "
+                "other, so there is no likelihood-ratio test; compare fit.aic"
             )

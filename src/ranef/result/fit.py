@@ -22,6 +22,7 @@ from ranef.result import tables
 from ranef.result.bayes import draws_table, posterior_intervals
 from ranef.result.fitted import FittedModel
 from ranef.result.habits import PREDICT, with_habits
+from ranef.result.overdispersion import Overdispersion, overdispersion
 from ranef.result.predictions import prediction_result
 from ranef.result.residuals import (
     ResidualKind,
@@ -189,6 +190,31 @@ class Fit(FittedModel):
         """
         design, eta = self._linear_predictor(data)
         return residuals(self.model, design, eta, type, seed)
+
+    def overdispersion(self, data: Any = None) -> Overdispersion:
+        """Test whether counts, or proportions of several trials, vary more than their family says.
+
+        The sum of the squared Pearson residuals over rows less parameters, and its chi-squared p value: the GLMM FAQ's
+        ``overdisp_fun``. A ratio well above 1 calls for family ``"negative_binomial"``, or for a random effect of every
+        row.
+
+        Parameters
+        ----------
+        data : any data, optional
+            The rows, for a model that was loaded.
+
+        Returns
+        -------
+        Overdispersion
+            ``chisq``, ``ratio``, ``df`` and ``p``.
+
+        Raises
+        ------
+        OptionError
+            The family has one trial a row, or learns its dispersion.
+        """
+        design, eta = self._linear_predictor(data)
+        return overdispersion(self.model, design, eta)
 
     def simulate(self, count: int = 1, seed: int = 0, conditional: bool = False, data: Any = None) -> Any:
         """New responses from the fitted model: a table with columns ``sim_1`` ... and one row for each row used.

@@ -47,9 +47,10 @@ def confint(
     ----------
     model : Model
     method : {"wald", "profile", "bootstrap"}
-        ``"wald"``: from standard errors; standard deviations on the log scale, correlations on Fisher's z scale.
-        ``"profile"``: by the likelihood ratio, maximised over all other parameters; by maximum likelihood also for a
-        REML fit, as in lme4. ``"bootstrap"``: percentiles of refits to simulated responses.
+        ``"wald"``: from standard errors; standard deviations and dispersions on the log scale, correlations on Fisher's
+        z scale. ``"profile"``: by the likelihood ratio, maximised over all other parameters; by maximum likelihood also
+        for a REML fit, as in lme4, and by Laplace's also for one at joint modes. ``"bootstrap"``: percentiles of refits
+        to simulated responses.
     level : float
         Coverage, between 0 and 1.
     ddf : {"satterthwaite", None}
@@ -69,7 +70,8 @@ def confint(
     Returns
     -------
     dict
-        ``parameter`` (lme4's names: ``sd_x|g``, ``cor_x.z|g``, ``sigma``, fixed effects), ``estimate`` (of the fit),
+        ``parameter`` (lme4's names: ``sd_x|g``, ``cor_x.z|g``, ``sigma``, fixed effects; and thresholds, ``theta``,
+        ``dispersion``), ``estimate`` (of the fit),
         ``lower``, ``upper``. NaN where the method gives no limit: for ``"wald"`` where a standard deviation is
         estimated as zero or a correlation as one, else after a warning.
 
@@ -140,7 +142,10 @@ def wald_limits(model: Model, wanted: Sequence[Parameter], level: float, ddf: Dd
     slopes = covariance_slopes(model)
     lower, upper = np.empty(len(wanted)), np.empty(len(wanted))
     for place, (one, value) in enumerate(zip(wanted, estimates, strict=True)):
-        if one.kind == "fixed":
+        if one.kind == "family" and model.info.thresholds is not None:
+            reach = normal * model.info.family_parameters[one.i].se
+            lower[place], upper[place] = value - reach, value + reach
+        elif one.kind == "fixed":
             reach = quantile[one.i] * float(np.sqrt(model.vcov[one.i, one.i]))
             lower[place], upper[place] = value - reach, value + reach
         elif one.kind == "cor":
@@ -148,24 +153,27 @@ def wald_limits(model: Model, wanted: Sequence[Parameter], level: float, ddf: Dd
             with np.errstate(invalid="ignore", divide="ignore"):
                 lower[place], upper[place] = np.tanh(np.arctanh(value) + reach * np.array([-1, 1]))
         else:
-            ratio = _relative_variance_se(model, one)
-            reach = normal * ratio / 2
+            reach = normal * _log_se(model, one)
             with np.errstate(over="ignore"):  # a variance that the data hardly determine has no upper limit
                 lower[place], upper[place] = value * np.exp(np.array([-reach, reach]))
     return lower, upper
 
 
-def _relative_variance_se(model: Model, one: Parameter) -> float:
-    """Standard error of a variance over the variance: twice that of the logarithm of the standard deviation."""
+def _log_se(model: Model, one: Parameter) -> float:
+    """Standard error of the logarithm of a standard deviation or dispersion."""
+    if one.kind == "family":
+        own = model.info.family_parameters[one.i]
+        return own.se / own.value
+    gaussian = model.spec.kind == "number"
     if one.kind == "sigma":
         row = model.varcorr[-1]
     else:
         spec = model.spec.groups[one.group]
         name = spec.name if one.term == 0 else f"{spec.name}.{one.term}"
         term = spec.terms[one.term]
-        variances = [row for row in model.varcorr[:-1] if row.grp == name and row.var2 is None]
-        row = variances[one.i - term.start]
-    return row.se / row.vcov if row.vcov > 0 else float("nan")
+        random = model.varcorr[:-1] if gaussian else model.varcorr
+        row = [row for row in random if row.grp == name and row.var2 is None][one.i - term.start]
+    return row.se / row.vcov / 2 if row.vcov > 0 else float("nan")
 
 
 def _fisher_se(model: Model, one: Parameter, value: float, slopes: Sequence[FloatArray] | None) -> float:
@@ -181,10 +189,11 @@ def _fisher_se(model: Model, one: Parameter, value: float, slopes: Sequence[Floa
 
 
 def covariance_slopes(model: Model) -> list[FloatArray] | None:
-    """Derivatives of each factor's covariance by the covariance parameters, shape (parameters + 1, k, k).
+    """Derivatives of each factor's covariance by the covariance parameters, shape (parameters + others, k, k).
 
     In the coordinates of ``model.parameter_vcov``: entries of the relative factor with a diagonal of at least zero,
-    then the log residual variance. None if the model was saved without its posterior, which knows the coordinates.
+    then the log residual variance; for other families ones that no covariance depends on. None if the model was saved
+    without its posterior, which knows the coordinates.
     """
     if model.posterior is None:
         return None
@@ -195,8 +204,9 @@ def covariance_slopes(model: Model) -> list[FloatArray] | None:
         into = np.linalg.inv(back)
         root = back @ factor_of(into @ learned.covariance @ into.T / sigma2)
         half = sigma2 * (back @ layout.basis[b]) @ root.T
-        slopes = np.zeros((layout.parameters + 1, *learned.covariance.shape))
+        slopes = np.zeros((len(model.parameter_vcov), *learned.covariance.shape))
         slopes[layout.slices[b]] = half + half.transpose(0, 2, 1)
-        slopes[-1] = learned.covariance
+        if model.spec.kind == "number":
+            slopes[-1] = learned.covariance
         out.append(slopes)
     return out

@@ -22,17 +22,17 @@ class Parameter:
     Attributes
     ----------
     name : str
-        ``sd_x|g``, ``cor_x.z|g``, ``sigma``, or that of the fixed effect.
-    kind : {"sd", "cor", "sigma", "fixed"}
+        ``sd_x|g``, ``cor_x.z|g``, ``sigma``, that of a threshold or dispersion, or of the fixed effect.
+    kind : {"sd", "cor", "sigma", "family", "fixed"}
     group, term : int
         Grouping factor and term within it.
     i, j : int
         Coefficients of the factor, ``i`` before ``j`` for a correlation and ``i = j`` for a standard deviation; the
-        fixed effect's place.
+        place of the fixed effect, or of the family's parameter among those that it reports.
     """
 
     name: str
-    kind: Literal["sd", "cor", "sigma", "fixed"]
+    kind: Literal["sd", "cor", "sigma", "family", "fixed"]
     group: int = -1
     term: int = -1
     i: int = -1
@@ -40,7 +40,10 @@ class Parameter:
 
 
 def parameters_of(model: Model) -> tuple[Parameter, ...]:
-    """Standard deviations and correlations of each factor, sigma, fixed effects; the names are lme4's."""
+    """Standard deviations and correlations of each factor, sigma, fixed effects; the names are lme4's.
+
+    In the place of sigma other families have their thresholds, ``theta`` or ``dispersion``, or nothing.
+    """
     random: list[Parameter] = []
     for g, spec in enumerate(model.spec.groups):
         names = spec.coefficients
@@ -52,7 +55,8 @@ def parameters_of(model: Model) -> tuple[Parameter, ...]:
                         Parameter(f"cor_{names[j]}.{names[i]}|{spec.name}", "cor", g, t, i, j)
                         for j in range(i + 1, term.start + term.size)
                     ]
-    found = [*random, Parameter("sigma", "sigma")]
+    own = [Parameter(one.name, "family", i=i, j=i) for i, one in enumerate(model.info.family_parameters)]
+    found = [*random, *([Parameter("sigma", "sigma")] if model.spec.kind == "number" else own)]
     found += [Parameter(name, "fixed", i=i, j=i) for i, name in enumerate(model.fixed_names)]
     names_ = distinct([one.name for one in found])
     return tuple(
@@ -61,9 +65,21 @@ def parameters_of(model: Model) -> tuple[Parameter, ...]:
 
 
 def values_of(
-    parameters: Sequence[Parameter], covariances: Sequence[FloatArray], sigma: float, beta: FloatArray
+    parameters: Sequence[Parameter],
+    covariances: Sequence[FloatArray],
+    sigma: float,
+    beta: FloatArray,
+    own: Sequence[float] = (),
 ) -> FloatArray:
-    """Values of the parameters, shape (parameters,); a correlation is NaN where a variance is zero."""
+    """Values of the parameters, shape (parameters,); a correlation is NaN where a variance is zero.
+
+    Parameters
+    ----------
+    covariances : sequence of float64 arrays (k, k)
+        One for each grouping factor.
+    own : sequence of float
+        What the family reports of its own parameters.
+    """
     out = np.empty(len(parameters))
     for place, one in enumerate(parameters):
         match one.kind:
@@ -71,6 +87,8 @@ def values_of(
                 out[place] = sigma
             case "fixed":
                 out[place] = beta[one.i]
+            case "family":
+                out[place] = own[one.i]
             case _:
                 covariance = covariances[one.group]
                 size = float(np.sqrt(covariance[one.i, one.i]))
@@ -84,4 +102,6 @@ def values_of(
 
 def estimates_of(model: Model, parameters: Sequence[Parameter]) -> FloatArray:
     """The fit's own values."""
-    return values_of(parameters, [group.covariance for group in model.groups], model.info.sigma, model.beta)
+    covariances = [group.covariance for group in model.groups]
+    own = [one.value for one in model.info.family_parameters]
+    return values_of(parameters, covariances, model.info.sigma, model.beta, own)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 from scipy.special import chdtri
 
 from ranef.artifact.model import Model
@@ -25,18 +25,17 @@ from ranef.learn.assemble import Problem, natural
 from ranef.learn.criterion import Evaluation
 from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, prepare, theta_of
 from ranef.learn.minimise import Minimum, minimise
+from ranef.result.crossing import above, crossing
 from ranef.result.parameters import Parameter, values_of
+from ranef.result.profile_generalized import generalized_profile
 from ranef.result.progress import Count
 from ranef.result.surface import path_of
 from ranef.result.warn import warn
 
 FloatArray = npt.NDArray[np.float64]
 
-# Deviance by which a profile may lie below the fit's: far below any quantile of interest.
-SLACK = 1e-4
 # Slope of the deviance by a coordinate in about standard errors that a search may end with: an error of 1e-4.
 MOST_SLOPE = 2e-2
-MOST_DOUBLINGS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +81,9 @@ def profile_limits(
     ConvergenceWarning
         Names the parameters without limits.
     """
-    fitted = _fit(model, design, wanted, engine)
     quantile = float(chdtri(1, 1 - level))
+    limits_of = _gaussian if model.spec.kind == "number" else generalized_profile
+    limit = limits_of(model, design, wanted, quantile, engine)
     limits = np.full((2, len(wanted)), np.nan)
     failed: list[str] = []
     done: dict[tuple[int, int] | None, int] = {}
@@ -95,7 +95,7 @@ def profile_limits(
         if shared is not None:
             done[shared] = place
         try:
-            limits[:, place] = _limits(model, design, one, fitted, place, quantile, engine)
+            limits[:, place] = limit(place)
         except FitError as error:
             failed.append(f"{one.name} ({error})")
         if report is not None:
@@ -113,6 +113,14 @@ def _shared(model: Model, one: Parameter) -> tuple[int, int] | None:
     if one.kind == "sd" and model.spec.groups[one.group].terms[one.term].covariance == "identity":
         return one.group, one.term
     return None
+
+
+def _gaussian(
+    model: Model, design: Design, wanted: Sequence[Parameter], quantile: float, engine: Engine
+) -> Callable[[int], tuple[float, float]]:
+    """Limits of the wanted parameter at a place."""
+    fitted = _fit(model, design, wanted, engine)
+    return lambda place: _limits(model, design, wanted[place], fitted, place, quantile, engine)
 
 
 def _fit(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> _Fit:
@@ -149,7 +157,7 @@ def _limits(
         # the root of the deviance is close to linear in the parameter
         return (0.0 if value == estimate else math.sqrt(rise(value))) - math.sqrt(quantile)
 
-    return _crossing(excess, estimate, -step, lowest), _crossing(excess, estimate, step, highest)
+    return crossing(excess, estimate, -step, lowest), crossing(excess, estimate, step, highest)
 
 
 def _reach(model: Model, one: Parameter, estimate: float, fitted: _Fit) -> tuple[float, float, float]:
@@ -163,23 +171,6 @@ def _reach(model: Model, one: Parameter, estimate: float, fitted: _Fit) -> tuple
     return max(estimate, 0.1 * unit) * math.sqrt(2 / levels), 0.0, math.inf
 
 
-def _crossing(excess: Callable[[float], float], estimate: float, step: float, end: float) -> float:
-    """Where ``excess`` becomes positive from the estimate in the direction of ``step``; ``end`` if it does not."""
-    if estimate == end:
-        return end
-    inside, outside = estimate, estimate + step
-    for _ in range(MOST_DOUBLINGS):
-        if abs(outside - estimate) >= abs(end - estimate):
-            outside = end
-        if excess(outside) > 0:
-            return float(brentq(excess, inside, outside, xtol=1e-6 * abs(outside - inside), rtol=1e-8))
-        if outside == end:
-            return end
-        inside, step = outside, 2 * step
-        outside = inside + step
-    raise FitError("the profile does not rise to the quantile")
-
-
 def _covariance_rise(one: Parameter, fitted: _Fit) -> Callable[[float], float]:
     """How much the deviance rises above its minimum with a standard deviation, correlation or sigma held at a value."""
     problem, minimum = fitted.problem, fitted.found.at.deviance
@@ -191,7 +182,7 @@ def _covariance_rise(one: Parameter, fitted: _Fit) -> Callable[[float], float]:
         path = path_of(problem, fitted.covariances, fitted.sigma, one, value)
         start = min(known, key=lambda pair: abs(pair[0] - value))[1] if known else path.start
         if not len(start):
-            return _above(path.evaluate(problem, start)[0] - minimum)
+            return above(path.evaluate(problem, start)[0] - minimum)
 
         def objective(u: FloatArray) -> tuple[float, FloatArray]:
             deviance, gradient = path.evaluate(problem, u)
@@ -210,7 +201,7 @@ def _covariance_rise(one: Parameter, fitted: _Fit) -> Callable[[float], float]:
         if max((abs(g) for g in inner), default=0.0) > MOST_SLOPE:
             raise FitError(f"the search with it held at {value:.4g} did not converge")
         known.append((value, found.x))
-        return _above(float(found.fun))
+        return above(float(found.fun))
 
     return rise
 
@@ -235,12 +226,6 @@ def _fixed_rise(design: Design, one: Parameter, fitted: _Fit, engine: Engine) ->
         found = minimise(problem.criterion, theta, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
         if not found.converged:
             raise FitError(f"the search with it held at {value:.4g} did not converge")
-        return _above(found.at.deviance - minimum)
+        return above(found.at.deviance - minimum)
 
     return rise
-
-
-def _above(rise: float) -> float:
-    if rise < -SLACK:
-        raise FitError("the profile found a larger likelihood than the fit")
-    return max(rise, 0.0)

@@ -122,6 +122,8 @@ def f_test(model: Model, contrasts: FloatArray) -> FTest:
 
 
 def _denominator(df: FloatArray) -> float:
+    if np.isinf(df).all():
+        return float("inf")
     if len(df) == 1 or np.ptp(df) < 1e-8:
         return float(df.mean())
     if df.min() <= 2:

@@ -119,7 +119,7 @@ def path_of(problem: Problem, covariances: Sequence[FloatArray], sigma: float, h
         back = problem.scaling.z_back[g]
         unit = sigma * np.linalg.norm(back, axis=1)
         own = held if held.group == g else None
-        base, moves, at, low = _group_path(spec, covariance, unit, own, value)
+        base, moves, at, low = group_path(spec, covariance, unit, own, value)
         # coordinates in units of about a standard error of a relative size
         scale = np.maximum(np.abs(moves).max(axis=2) @ np.maximum(np.sqrt(np.diag(covariance)), 0.1 * unit), 1e-300)
         scale /= np.sqrt(len(group.levels))
@@ -136,7 +136,7 @@ def path_of(problem: Problem, covariances: Sequence[FloatArray], sigma: float, h
     return Path(tuple(bases), tuple(directions), coordinates, tuple(bounds), held_sigma, rate)
 
 
-def _group_path(
+def group_path(
     spec: GroupSpec, covariance: FloatArray, unit: FloatArray, held: Parameter | None, value: float
 ) -> tuple[FloatArray, FloatArray, FloatArray, list[float | None]]:
     """Base, directions, starting coordinates and lower bounds of one factor, all its terms together."""

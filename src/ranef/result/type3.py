@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def type3_table(model: Model) -> Columns:
-    """Type III F tests with Satterthwaite's degrees of freedom, one row a term.
+    """Type III tests, one row a term: F tests with Satterthwaite's degrees of freedom, or Wald's chi-squared tests.
 
     The hypotheses are those of sum-to-zero contrasts, whatever contrasts the model was fitted with; with all cells
     observed these are SAS's (and lmerTest's) type III.
@@ -35,7 +35,9 @@ def type3_table(model: Model) -> Columns:
     Returns
     -------
     dict
-        ``term``, ``sumsq``, ``meansq`` (response units squared), ``numdf``, ``dendf``, ``F``, ``p``.
+        ``term``, ``sumsq``, ``meansq`` (response units squared), ``numdf``, ``dendf``, ``F``, ``p``; for families
+        other than the Gaussian ``term``, ``chisq``, ``df``, ``p``, as R's ``car::Anova(fit, type = "III")`` with
+        sum-to-zero contrasts.
 
     Raises
     ------
@@ -47,10 +49,14 @@ def type3_table(model: Model) -> Columns:
             f"type III tests need all columns of the fixed part, but {', '.join(model.info.aliased)} could not be "
             "estimated (empty cells?); drop those terms and fit again, or compare two fits"
         )
-    contrasts = type3_contrasts(model.spec.fixed)
+    contrasts = type3_contrasts(model.spec.fixed, thresholds=model.spec.kind == "ordered")
     tests: dict[str, FTest] = {label: f_test(model, rows) for label, rows in contrasts.items()}
     f = np.array([test.f for test in tests.values()])
     numdf = np.array([test.numdf for test in tests.values()], dtype=np.int64)
+    if model.spec.kind != "number":
+        from scipy.special import chdtrc
+
+        return {"term": list(tests), "chisq": f * numdf, "df": numdf, "p": chdtrc(numdf, f * numdf)}
     mean_square = f * model.info.sigma**2
     return {
         "term": list(tests),
@@ -63,22 +69,29 @@ def type3_table(model: Model) -> Columns:
     }
 
 
-def type3_contrasts(spec: ModelMatrixSpec) -> dict[str, FloatArray]:
+def type3_contrasts(spec: ModelMatrixSpec, thresholds: bool = False) -> dict[str, FloatArray]:
     """Contrasts of the fixed effects that each term's test sets to zero, shape (columns of the term, p).
 
     Both codings are functions of the same variables, so the linear map between their coefficients is found from any
     rows in general position.
+
+    Parameters
+    ----------
+    spec : ModelMatrixSpec
+    thresholds : bool
+        Thresholds are the intercept, which moves with the coding.
     """
-    p = len(spec.names)
+    p = len(spec.names) + thresholds
     random = np.random.default_rng(0)
     rows = 4 * p + 20
     values = [_generic(variable.value, rows, random) for variable in spec.variables]
     # beta of the sum-to-zero coding = map @ beta
-    own, sums = _matrix(spec, values, rows, own=True), _matrix(spec, values, rows, own=False)
+    intercept = np.ones((rows, int(thresholds)))
+    own, sums = (np.hstack([intercept, _matrix(spec, values, rows, own=one)]) for one in (True, False))
     map_, _, rank, _ = np.linalg.lstsq(sums, own, rcond=None)
     if rank < p:
         raise OptionError("type III tests need terms that can vary independently; compare two fits instead")
-    contrasts = np.where(np.abs(map_) < 1e-10, 0.0, map_).astype(np.float64)
+    contrasts = np.where(np.abs(map_) < 1e-10, 0.0, map_).astype(np.float64)[thresholds:, thresholds:]
     return {term.label: contrasts[term.columns] for term in spec.terms if term.label != INTERCEPT}
 
 
