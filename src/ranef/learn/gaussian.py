@@ -61,6 +61,8 @@ LARGEST_NOISE = 0.05
 # with as many rows an evaluation costs more than its overhead, and a few with few probes save one with many
 COARSE_ROWS, COARSE_PROBES = 500_000, 2
 EXACT_COLUMNS = 2_000
+# with as many columns to factorise, an exact evaluation costs several stochastic ones
+START_COLUMNS, START_PROBES, START_ITERATIONS = 500, 4, 4
 EXACT_PAIRS = 2e9
 
 
@@ -150,6 +152,8 @@ def fit_gaussian(
     if not stochastic:
         tolerance = TOLERANCE if tolerance is None else tolerance
         if holding is None:
+            if criterion.cross.kept and criterion.cross.random >= START_COLUMNS:
+                theta = _stochastic_start(problem, theta, seed)
             found = minimise(criterion, theta, tolerance=tolerance, max_iterations=most, report=tell)
             at, uncertainty = found.at, parameter_uncertainty(criterion, found.at)
         else:
@@ -175,6 +179,13 @@ def fit_gaussian(
     if holding is not None and not len(holding.free):
         return _fit_given(problem, holding, seed, begun)
     return _fit_stochastic(problem, theta, holding, probes, seed, tolerance, most, tell, begun)
+
+
+def _stochastic_start(problem: Problem, theta: FloatArray, seed: int) -> FloatArray:
+    """A start for the exact search from a few evaluations of the stochastic one, which cost a fraction of one of its."""
+    criterion = problem.criterion
+    few = draw_probes(problem.rows, criterion.cross, criterion.engine, START_PROBES, seed)
+    return coarse_start(estimating(criterion, few), theta, START_ITERATIONS)[0]
 
 
 def _fit_stochastic(
