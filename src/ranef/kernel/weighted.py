@@ -54,6 +54,29 @@ def row_values(first, last, codes, z, z_start, base, x, flat, out):
 
 
 @njit(nogil=True, cache=True)
+def intercept_predictor(first, last, codes, base, constant, flat, out):
+    """`linear_predictor` where every covariate is one and all rows have the same fixed part, ``constant``."""
+    for n in range(first, last):
+        total = constant
+        for f in range(codes.shape[1]):
+            total += flat[base[f] + codes[n, f]]
+        out[n - first] = total
+
+
+@njit(nogil=True, cache=True)
+def intercept_values(first, last, codes, base, constant, flat, out):
+    """`row_values` where every covariate is one and all rows have the same fixed part, ``constant`` (sides,)."""
+    sides = flat.shape[1]
+    for n in range(first, last):
+        for s in range(sides):
+            out[n - first, s] = constant[s]
+        for f in range(codes.shape[1]):
+            at = base[f] + codes[n, f]
+            for s in range(sides):
+                out[n - first, s] += flat[at, s]
+
+
+@njit(nogil=True, cache=True)
 def own_variance(first, last, codes, z, z_at, own, out):
     """Add ``z' own[level] z`` of one factor to ``out``; ``codes`` (rows,), ``own`` (levels, k, k)."""
     k = own.shape[1]
@@ -169,6 +192,49 @@ def weigh_rows(first, last, codes, z, x, weight, score, f, own, above, rest_z, s
 
 
 @njit(nogil=True, cache=True)
+def weigh_intercepts(first, last, codes, slots, weight, score, offsets, own, values, other):
+    """Sums of weights and scores where every covariate is one, there is one stage, and it is not alone.
+
+    Parameters
+    ----------
+    weight, score : float64 arrays, shape (last - first,)
+    slots : int32 array, shape (rows, kept factors)
+    own : float64 array, shape (levels of the stage, 2)
+        Sums of the weights and scores of each level's rows.
+    values : float64 array
+        Sums of the weights where the stage meets kept factors; see `ranef.kernel.cross`.
+    other : float64 array, shape (levels of the last kept factor, 2)
+    """
+    last_factor = codes.shape[1] - 1
+    kept = slots.shape[1]
+    for n in range(first, last):
+        g = codes[n, 0]
+        w, s = weight[n - first], score[n - first]
+        own[g, 0] += w
+        own[g, 1] += s
+        for f in range(kept):
+            values[offsets[g] + slots[n, f]] += w
+        i = codes[n, last_factor]
+        other[i, 0] += w
+        other[i, 1] += s
+
+
+@njit(nogil=True, cache=True)
+def spread(first, last, sums, x, offsets, gram, values):
+    """Products of the levels ``first <= g < last`` with themselves and the dense columns, all rows' fixed part ``x``.
+
+    ``sums`` (levels, 2) has weights and scores.
+    """
+    p = x.shape[0]
+    for g in range(first, last):
+        end = offsets[g + 1]
+        gram[g, 0, 0] = sums[g, 0]
+        for j in range(p):
+            values[end - p - 1 + j] = sums[g, 0] * x[j]
+        values[end - 1] = sums[g, 1]
+
+
+@njit(nogil=True, cache=True)
 def mirror(first, last, gram):
     """The upper triangles of the levels ``first <= g < last`` from the lower ones."""
     k = gram.shape[1]
@@ -228,6 +294,15 @@ def add_rows(first, last, codes, z, z_at, values, out):
             v = z[n, z_at + a]
             for s in range(out.shape[2]):
                 out[g, a, s] += v * values[n - first, s]
+
+
+@njit(nogil=True, cache=True)
+def add_intercept_rows(first, last, codes, values, out):
+    """`add_rows` where the one covariate is one, to ``out`` (levels, 1, sides)."""
+    for n in range(first, last):
+        g = codes[n]
+        for s in range(out.shape[2]):
+            out[g, 0, s] += values[n - first, s]
 
 
 @njit(nogil=True, cache=True)

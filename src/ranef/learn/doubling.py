@@ -82,7 +82,11 @@ def search_doubling(
     """
     history: list[Step] = []
 
+    last: At | None = None
+
     def note(step: Step, at: At) -> None:
+        nonlocal last
+        last = at
         history.append(report(step, at))
 
     count = FIRST_PROBES if probes is None else probes
@@ -98,6 +102,7 @@ def search_doubling(
             tolerance=tolerance,
             max_iterations=max_iterations - len(history),
             near=near,
+            warm=last,
             report=note,
         )
         theta, near = found.at.theta, True

@@ -43,8 +43,8 @@ FloatArray = npt.NDArray[np.float64]
 
 LOGDET_PROBES = 16
 POSTERIOR_DRAWS = 32
-# of the joint mode that the search starts from
-START = ConjugateGradients(tolerance=1e-1, accuracy=1e-2)
+# of the log-likelihood that the joint mode, where the search starts, may lack: a share of the rows
+START = 2e-4
 
 
 def fit_stochastic(
@@ -99,9 +99,10 @@ def starting_point(
     holding = holding_of(prepared, given, 0)
     theta = holding.whole(theta[holding.free])
     factors = layout.factors(theta)
-    mode = find_mode(prepared.of, factors, starting_coefficients(prepared, u, factors, start), phi, True, START)
+    solver = ConjugateGradients(tolerance=0.0, accuracy=1e-2, settled=START * cross.rows)
+    mode = find_mode(prepared.of, factors, starting_coefficients(prepared, u, factors, start), phi, True, solver)
     beta = mode.u.rest[cross.random : cross.random + cross.fixed, 0]
-    problem = Laplace(prepared.of, layout, joint, START, mode.u, bound)
+    problem = Laplace(prepared.of, layout, joint, solver, mode.u, bound)
     return problem, np.concatenate([theta, np.zeros(0) if joint else beta, phi])
 
 

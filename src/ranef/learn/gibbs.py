@@ -29,8 +29,9 @@ from ranef.learn.mode import ConjugateGradients, Exact
 from ranef.learn.scaling import Scaling, scale, scale_generalized
 from ranef.learn.sweep import FixedPrior, State, Target, placed
 from ranef.solve.cross_products import CrossProducts
+from ranef.solve.reweigh import reweigh
 from ranef.solve.rows import Rows
-from ranef.solve.weighted import Weighing, reweigh, weighing
+from ranef.solve.weighted import Weighing, weighing
 
 FloatArray = npt.NDArray[np.float64]
 Solver = Literal["auto", "exact", "stochastic", "bound"]

@@ -13,7 +13,8 @@ from ranef.family.base import Derivatives
 from ranef.family.special import total
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients
-from ranef.solve.weighted import Weighing, linear_predictor, reweigh_by, sums_by, sums_of_rows
+from ranef.solve.reweigh import reweigh_by
+from ranef.solve.weighted import Weighing, linear_predictor, sums_by, sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
 

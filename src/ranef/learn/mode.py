@@ -8,7 +8,7 @@ an ordinary point.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,13 @@ class Exact:
     ----------
     tolerance : float
         A mode is found when a step is predicted to raise the penalised log-likelihood by less, and is taken.
+    settled : float
+        As ``tolerance``, for a step after which the rows are not weighed again: log-likelihood and scores at the mode
+        follow to second order from the system where the step began, which the mode is returned with.
     """
 
     tolerance: float = 1e-7
+    settled: float = 0.0
 
     def prepare(self, cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine, fixed: bool) -> System:
         del fixed  # one factor serves both
@@ -73,10 +77,13 @@ class ConjugateGradients:
         As `Exact`'s.
     accuracy : float
         Of the solutions.
+    settled : float
+        As `Exact`'s.
     """
 
     tolerance: float
     accuracy: float
+    settled: float = 0.0
 
     def prepare(self, cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine, fixed: bool) -> Iterative:
         return prepare_iterative(cross, factors, engine, tolerance=self.accuracy, fixed=fixed)
@@ -177,12 +184,32 @@ def find_mode(
             gradient.rest[cross.random :] = 0.0
         decrement = float(inner(du, gradient)[0, 0]) / 2
         found = decrement <= max(solver.tolerance, rounding)
+        if decrement <= solver.settled:
+            return _settle(factors, engine, Mode(u, x, value, penalty, sums, cross, system, step + 1), du, decrement)
         last, best = u, objective
         u = Coefficients(tuple(a + b for a, b in zip(u.stages, du.stages, strict=True)), u.rest + du.rest)
     raise FitError(
         "the conditional modes of the random effects were not found: the likelihood has no maximum there. Does a "
         "covariate or a level separate the responses completely?"
     )
+
+
+def _settle(factors: Sequence[FloatArray], engine: Engine, at: Mode, du: Coefficients, decrement: float) -> Mode:
+    """The mode one step on, with the system that it was found with."""
+    u = Coefficients(tuple(a + b for a, b in zip(at.u.stages, du.stages, strict=True)), at.u.rest + du.rest)
+    x = to_raw(at.cross, factors, u)
+    db = Coefficients(tuple(a - b for a, b in zip(x.stages, at.x.stages, strict=True)), x.rest - at.x.rest)
+    moved = multiply(at.cross, db, engine)
+    sums = Coefficients(
+        tuple(a - b for a, b in zip(at.sums.stages, moved.stages, strict=True)), at.sums.rest - moved.rest
+    )
+    penalty = random_square(at.cross, u)
+    value = at.value - at.penalty / 2 + decrement + penalty / 2
+    return replace(at, u=u, x=x, value=value, penalty=penalty, sums=sums)
+
+
+def _less(a: Coefficients, b: Coefficients) -> Coefficients:
+    return Coefficients(tuple(p - q for p, q in zip(a.stages, b.stages, strict=True)), a.rest - b.rest)
 
 
 def to_raw(cross: CrossProducts, factors: Sequence[FloatArray], u: Coefficients) -> Coefficients:

@@ -100,6 +100,8 @@ class LaplaceEstimate:
         Monte-Carlo covariance of ``gradient``.
     slope_errors : tuple of float64 arrays (k, k)
         Monte-Carlo standard errors of ``slopes``.
+    others : float64 array
+        Parameters besides those of the covariances.
     drift : Coefficients
         Derivatives of the spherical modes by the covariances (`ranef.learn.directions`) at a given ``Lambda``, by the
         fixed effects and by ``phi``.
@@ -120,6 +122,7 @@ class LaplaceEstimate:
     system: Iterative
     gradient_covariance: FloatArray
     slope_errors: tuple[FloatArray, ...]
+    others: FloatArray
     drift: Coefficients
     warm: FloatArray
     tolerance: float
@@ -170,7 +173,7 @@ def estimate_laplace(
     tolerance : float
         Of the solutions, and what the mode's accuracy follows.
     """
-    solver = _solver(tolerance)
+    solver = _solver(tolerance, len(equations.problem.of.y))
     problem = replace(equations.problem, solver=solver)
     layout = problem.layout
     moving = directions(layout)
@@ -229,17 +232,19 @@ def estimate_laplace(
         system=system,
         gradient_covariance=centred.T @ centred / (count * max(count - 1, 1)),
         slope_errors=tuple(slope.std(axis=0, ddof=1) / np.sqrt(count) for slope in slopes),
+        others=parameters[m:],
         drift=_drift(system, solved, known, sides),
         warm=solved.spherical,
         tolerance=tolerance,
     )
 
 
-def _solver(tolerance: float) -> ConjugateGradients:
+def _solver(tolerance: float, rows: int) -> ConjugateGradients:
     """Modes are found to more digits than the solutions: their error is multiplied by the system in the score."""
     return ConjugateGradients(
-        tolerance=float(np.clip(1e4 * tolerance**2, 1e-6, 1e-2)),
+        tolerance=0.0,
         accuracy=float(np.clip(1e2 * tolerance, 1e-3, 1e-2)),
+        settled=float(np.clip(1e7 * tolerance**2, 1e-5, min(10.0, max(1e-5, 1e-5 * rows)))),
     )
 
 
@@ -252,7 +257,7 @@ def extrapolated(problem: Laplace, near: LaplaceEstimate, parameters: FloatArray
         components(moved, new @ new.T - old @ old.T)
         for moved, new, old in zip(directions(problem.layout), factors, near.factors, strict=True)
     ]
-    by = np.concatenate([*change, (parameters - near.theta)[m:]])
+    by = np.concatenate([*change, parameters[m:] - near.others])
     turned = [s @ (new - old) for s, new, old in zip(near.scores, factors, near.factors, strict=True)]
     step = from_blocks(cross, [t[:, :, None] for t in turned], 1)
     stages = tuple(a + (d @ by)[:, :, None] for a, d in zip(step.stages, near.drift.stages, strict=True))

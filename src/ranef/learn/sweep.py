@@ -24,7 +24,8 @@ from ranef.learn.scaling import Scaling
 from ranef.prior import factor_of
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, by_block, from_blocks
-from ranef.solve.weighted import flat, response_of, reweigh, sums, sums_of_rows
+from ranef.solve.reweigh import reweigh
+from ranef.solve.weighted import flat, response_of, sums, sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from ranef.design.pieces import FloatColumns, is_constant
 from ranef.engine.threads import Engine, Range
 from ranef.kernel import weighted
 from ranef.kernel.sort import counting_order
-from ranef.solve.cross_products import CrossProducts, FactorProducts, Stage, cross_products
+from ranef.solve.cross_products import CrossProducts, FactorProducts, cross_products
 from ranef.solve.elimination import Coefficients
 from ranef.solve.inverse import Inverse
 from ranef.solve.rows import Rows
@@ -104,6 +105,12 @@ class Weighing:
     partitions: tuple[Partition, ...]
     pieces: tuple[Range, ...]
 
+    @cached_property
+    def only_intercepts(self) -> bool:
+        """Whether every covariate is one, and all rows have the same fixed part: most passes are then much shorter."""
+        constant = is_constant(self.z) and (is_constant(self.x) or self.cross.fixed == 0) and len(self.sorted) > 0
+        return constant and bool(np.all(self.z[:1] == 1.0)) and all(size == 1 for size in self.cross.sizes)
+
     def lanes(self, numbers: int) -> list[tuple[Partition, ...]]:
         """Neighbouring partitions that share a buffer of so many numbers."""
         most = max(2, min(MOST_LANES, BYTES_A_PASS // (8 * max(numbers, 1))))
@@ -186,14 +193,14 @@ def _side_by_side(parts: list[FloatColumns], order: CodeArray, engine: Engine) -
     return out
 
 
-def _rest_of(cross: CrossProducts, f: int) -> int:
+def rest_of(cross: CrossProducts, f: int) -> int:
     """Index of the first factor whose columns factor ``f`` meets."""
     return max(len(cross.stages), f + 1)
 
 
 def _factor_rows(pattern: Weighing, f: int, product: FactorProducts) -> FactorRows:
     cross, storage = pattern.cross, pattern.engine.storage
-    first = _rest_of(cross, f)
+    first = rest_of(cross, f)
     rest = cross.kept[first - len(cross.stages) :]
     n = len(pattern.sorted)
     if f >= len(cross.stages) and not rest:
@@ -209,119 +216,7 @@ def _factor_rows(pattern: Weighing, f: int, product: FactorProducts) -> FactorRo
     return FactorRows(pointers, np.empty(0, np.int32) if f < len(cross.stages) else order, slots)
 
 
-def reweigh(pattern: Weighing, weight: FloatArray, score: FloatArray) -> CrossProducts:
-    """The cross products ``[Z X]'W[Z X]``, and ``[Z X]'score`` in the response's place.
-
-    Parameters
-    ----------
-    weight, score : float64 arrays, shape (rows,)
-        Rows in the pattern's order.
-    """
-    return reweigh_by(pattern, lambda first, last: (0.0, weight[first:last], score[first:last]))[1]
-
-
-def reweigh_by(
-    pattern: Weighing, linearised: Callable[[int, int], tuple[float, FloatArray, FloatArray]]
-) -> tuple[float, CrossProducts]:
-    """`reweigh` with weights and scores that are computed some rows at a time.
-
-    Parameters
-    ----------
-    linearised : callable
-        A number, and weight and score of each of the rows ``first <= n < last``.
-
-    Returns
-    -------
-    value : float
-        The sum of the numbers.
-    CrossProducts
-    """
-    cross, engine = pattern.cross, pattern.engine
-    count, p = len(cross.stages), cross.fixed
-    new = [_room(pattern, f, product) for f, product in enumerate(cross.factors)]
-    # factors that meet later ones read the rows in an order of their own
-    ordered = [f for f in range(count, len(new)) if pattern.factors[f].slots.shape[1]]
-    shared = [f for f in range(count, len(new)) if f not in ordered]
-    kept_rows = [engine.storage.empty(len(pattern.sorted)) for _ in range(2 if ordered else 0)]
-    nothing = np.empty((0, 0, 0))
-
-    def run(lane: tuple[Partition, ...]) -> tuple[float, FloatArray, list[tuple[FloatArray, FloatArray]]]:
-        value, dense = 0.0, np.zeros((p, p + 1))
-        buffers = [(np.zeros_like(new[f].gram), np.zeros(new[f].values.shape)) for f in shared]
-        for piece in lane:
-            for stage, levels in zip(new[:count], piece.levels, strict=True):
-                _clear(stage, levels)  # type: ignore[arg-type]
-            for first, last in _cut(piece.rows):
-                found, weight, score = linearised(first, last)
-                value += found
-                places = (first, last, pattern.codes, pattern.z, pattern.x, weight, score)
-                for s, stage in enumerate(new[:count]):
-                    weighted.weigh_rows(
-                        *places, s, *_columns(pattern, s), pattern.factors[s].slots, stage.offsets, stage.gram,
-                        stage.values, stage.up,  # type: ignore[attr-defined]
-                    )  # fmt: skip
-                for f, (gram, values) in zip(shared, buffers, strict=True):
-                    weighted.weigh_rows(
-                        *places, f, *_columns(pattern, f), pattern.factors[f].slots, new[f].offsets, gram, values,
-                        nothing,
-                    )  # fmt: skip
-                x = pattern.x[first:last]
-                dense[:, :p] += x.T @ (weight[:, None] * x)
-                dense[:, p] += x.T @ score
-                for rows, found_ in zip(kept_rows, (weight, score), strict=False):
-                    rows[first:last] = found_
-            for stage, levels in zip(new[:count], piece.levels, strict=True):
-                weighted.mirror(*levels, stage.gram)
-            engine.storage.trim()
-        return value, dense, buffers
-
-    numbers = sum(new[f].gram.size + new[f].values.size for f in shared)
-    found = engine.map(run, [(lane,) for lane in pattern.lanes(numbers)])
-    for place, f in enumerate(shared):
-        for _, _, buffers in found:
-            new[f].gram[:] += buffers[place][0]
-            new[f].values[:] += buffers[place][1]
-        weighted.mirror(0, new[f].levels, new[f].gram)
-    for f in ordered:
-        own = pattern.factors[f]
-        engine.each(
-            new[f].partitions, weighted.weigh_levels, own.pointers, own.order, pattern.z, *_columns(pattern, f)[:1],
-            pattern.z_start[f + 1 :], own.slots, pattern.x, *kept_rows, new[f].offsets, new[f].gram, new[f].values,
-        )  # fmt: skip
-    dense = np.zeros_like(cross.dense)
-    for _, own_dense, _ in found:
-        dense[:p] += own_dense
-    dense[p, :p] = dense[:p, p]
-    dense[p, p] = 1.0
-    changed = replace(cross, stages=tuple(new[:count]), kept=tuple(new[count:]), dense=dense)  # type: ignore[arg-type]
-    return sum(value for value, _, _ in found), changed
-
-
-def _room(pattern: Weighing, f: int, product: FactorProducts) -> FactorProducts:
-    """Arrays for new numbers: those of the stages are filled later, the others' are zero."""
-    shape = product.values.shape
-    if f >= len(pattern.cross.stages):
-        return replace(product, gram=np.zeros_like(product.gram), values=np.zeros(shape))
-    up = np.empty_like(product.up)  # type: ignore[attr-defined]
-    values = pattern.engine.storage.empty(shape)
-    return replace(product, gram=np.empty_like(product.gram), values=values, up=up)  # type: ignore[call-arg]
-
-
-def _clear(stage: Stage, levels: Range) -> None:
-    own = slice(*levels)
-    stage.gram[own] = 0.0
-    stage.up[own] = 0.0
-    stage.values[stage.size * stage.offsets[levels[0]] : stage.size * stage.offsets[levels[1]]] = 0.0
-
-
-def _columns(pattern: Weighing, f: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Columns of ``z`` of factor ``f`` and of those it is nested in, and where its rest's begin."""
-    count, start = len(pattern.cross.stages), pattern.z_start
-    above = np.arange(start[f + 1], start[count]) if f < count else np.empty(0, np.int64)
-    return np.arange(start[f], start[f + 1]), above, start[_rest_of(pattern.cross, f) :]
-
-
-def _cut(rows: Range) -> list[Range]:
+def cut(rows: Range) -> list[Range]:
     return [(first, min(first + ROWS_A_RANGE, rows[1])) for first in range(rows[0], rows[1], ROWS_A_RANGE)]
 
 
@@ -341,6 +236,10 @@ def flat(cross: CrossProducts, x: Coefficients) -> FloatArray:
 def linear_predictor(pattern: Weighing, coefficients: FloatArray, first: int, last: int) -> FloatArray:
     """``X beta + Z b`` of the rows ``first <= n < last``, from coefficients in one `flat` vector."""
     out = np.empty(last - first)
+    if pattern.only_intercepts:
+        constant = float(pattern.x[0] @ coefficients[int(pattern.base[-1]) :])
+        weighted.intercept_predictor(first, last, pattern.codes, pattern.base, constant, coefficients, out)
+        return out
     weighted.linear_predictor(
         first, last, pattern.codes, pattern.z, pattern.z_start, pattern.base, pattern.x, coefficients, out
     )
@@ -350,6 +249,10 @@ def linear_predictor(pattern: Weighing, coefficients: FloatArray, first: int, la
 def row_values(pattern: Weighing, coefficients: FloatArray, first: int, last: int) -> FloatArray:
     """`linear_predictor` of several coefficient vectors side by side, shape (last - first, sides)."""
     out = np.empty((last - first, coefficients.shape[1]))
+    if pattern.only_intercepts:
+        constant = pattern.x[0] @ coefficients[int(pattern.base[-1]) :]
+        weighted.intercept_values(first, last, pattern.codes, pattern.base, constant, coefficients, out)
+        return out
     weighted.row_values(
         first, last, pattern.codes, pattern.z, pattern.z_start, pattern.base, pattern.x, coefficients, out
     )
@@ -425,7 +328,7 @@ def sums_by(
         for piece in lane:
             for total, levels in zip(totals, piece.levels, strict=True):
                 total[slice(*levels)] = 0.0
-            for first, last in _cut(piece.rows):
+            for first, last in cut(piece.rows):
                 values, *more = part(first, last)
                 for f, out in enumerate([*totals, *buffers]):
                     weighted.add_rows(first, last, pattern.codes[:, f], pattern.z, int(pattern.z_start[f]), values, out)
@@ -438,6 +341,14 @@ def sums_by(
     kept = [sum(buffers[f] for buffers, _ in found) for f in range(len(cross.kept))]
     fixed, *others = (np.asarray(sum(column)) for column in zip(*(one for _, one in found), strict=True))
     return _gathered(cross, [*totals[:count], *kept], fixed), tuple(others)  # type: ignore[list-item]
+
+
+def _add_rows(pattern: Weighing, f: int, first: int, last: int, values: FloatArray, out: FloatArray) -> None:
+    codes = pattern.codes[:, f]
+    if pattern.only_intercepts:
+        weighted.add_intercept_rows(first, last, codes, values, out)
+    else:
+        weighted.add_rows(first, last, codes, pattern.z, int(pattern.z_start[f]), values, out)
 
 
 def sign_sums(pattern: Weighing, roots: Callable[[int, int], FloatArray], probes: int, seed: int) -> Coefficients:
