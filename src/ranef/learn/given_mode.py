@@ -148,6 +148,7 @@ def estimate(found: GivenMode) -> LaplaceEstimate:
         system=cast(Iterative, mode.system),
         gradient_covariance=matrix,
         slope_errors=nothing,
+        others=none,
         drift=zeros(mode.cross, 0),
         warm=none,
         tolerance=found.laplace.solver.tolerance,

@@ -27,7 +27,8 @@ from ranef.learn.mode import Exact, Mode, Solver, add_random, halfway, random_sq
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, inner
 from ranef.solve.iterative import prepare_and_solve, spherical_solution
-from ranef.solve.weighted import Weighing, flat, response_of, reweigh_by
+from ranef.solve.reweigh import reweigh_by
+from ranef.solve.weighted import Weighing, flat, response_of
 
 FloatArray = npt.NDArray[np.float64]
 
