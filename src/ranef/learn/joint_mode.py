@@ -33,6 +33,9 @@ from ranef.solve.weighted import Weighing, flat, response_of
 FloatArray = npt.NDArray[np.float64]
 
 MOST_HALVINGS = 40
+# of a level's coefficients in one step, where covariates are of size one: where events are rare, Newton's step for a
+# level that has many is far too long, and what is far out comes back slowly
+LONGEST = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +211,7 @@ def find_joint_mode(
                 step = solver.step(kept, here.sums, True, scaled(here.u, -1.0))
             else:
                 step, warm = _newton(solver, here.cross, factors, engine, here, warm)
+                step = _limited(step, here.cross, factors)
             slope = float(inner(step, gradient)[0, 0])
         if report is not None:
             report(Step(iteration, deviance, slope, True, time.perf_counter() - begun, relative))
@@ -247,6 +251,21 @@ def _newton(
         fixed=np.ones(1, np.bool_), noise=scaled(here.u, -1.0), start=warm, tolerance=solver.accuracy,
     )  # fmt: skip
     return spherical_solution(system, solved), system.pull
+
+
+def _limited(step: Coefficients, cross: CrossProducts, factors: Sequence[FloatArray]) -> Coefficients:
+    """The step with those of single levels shortened."""
+
+    def limited(values: FloatArray, factor: FloatArray) -> FloatArray:
+        length = np.linalg.norm(factor @ values, axis=1, keepdims=True)
+        return np.asarray(values * (LONGEST / np.maximum(length, LONGEST)))
+
+    stages = tuple(limited(v, factors[s.block]) for s, v in zip(cross.stages, step.stages, strict=True))
+    rest = step.rest.copy()
+    for kept in cross.kept:
+        values = step.rest[kept.place].reshape(kept.levels, kept.size, 1)
+        rest[kept.place] = limited(values, factors[kept.block]).reshape(-1, 1)
+    return Coefficients(stages, rest)
 
 
 def norm(gradient: Coefficients) -> float:
