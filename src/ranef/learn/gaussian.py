@@ -182,7 +182,7 @@ def fit_gaussian(
 
 
 def _stochastic_start(problem: Problem, theta: FloatArray, seed: int) -> FloatArray:
-    """A start for the exact search from a few evaluations of the stochastic one, which cost a fraction of one of its."""
+    """A start for the exact search from a few evaluations of the stochastic one, which cost far less than its own."""
     criterion = problem.criterion
     few = draw_probes(problem.rows, criterion.cross, criterion.engine, START_PROBES, seed)
     return coarse_start(estimating(criterion, few), theta, START_ITERATIONS)[0]
