@@ -10,9 +10,10 @@ from ranef.errors import ConvergenceWarning
 
 @pytest.mark.parametrize("coarse_rows", [0, 10**9])
 def test_max_iterations_bounds_the_whole_search(monkeypatch, coarse_rows):
-    """Coarse start, doublings of the probes and all: 144 rows need many probes."""
+    """Coarse start, doublings of the probes and all: few rows need many probes."""
     monkeypatch.setattr("ranef.learn.gaussian.COARSE_ROWS", coarse_rows)
-    formula, rows = "diameter ~ 1 + (1 | plate) + (1 | sample)", ranef.data.penicillin()
+    made = ranef.data.simulate(200, {"user": 40, "item": 20}, seed=1)
+    formula, rows = "y ~ 1 + (1 | user) + (1 | item)", made.data
     whole = ranef.fit(formula, rows, solver="stochastic")
     assert whole.converged
     assert whole.model.info.probes > 8
