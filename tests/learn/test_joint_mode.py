@@ -133,6 +133,36 @@ def test_levels_match_by_value_whatever_their_type():
         assert len(again.history) == 1
 
 
+@pytest.mark.parametrize("solver", ["exact", "bound"])
+def test_a_tolerance_below_rounding_ends_the_search(solver):
+    with pytest.warns(ConvergenceWarning, match="not within the tolerance"):
+        fit = ranef.fit(FORMULA, rows(), family="bernoulli", covariance=COVARIANCE, solver=solver, tolerance=1e-19)
+    assert len(fit.history) < 200
+    assert fit.history[-1].gradient < 1e-12
+
+
+def test_rare_events_take_no_more_steps():
+    rng = np.random.default_rng(1)
+    user, item = np.arange(20_000) % 200, rng.integers(0, 50, 20_000)
+    eta = -4.0 + rng.normal(size=200)[user] + 1.5 * rng.normal(size=50)[item]
+    data = {"y": (rng.random(20_000) < 1 / (1 + np.exp(-eta))).astype(int), "user": user, "item": item}
+    given = {"grp": ["user", "item"], "var1": ["(Intercept)"] * 2, "vcov": [1.0, 2.25]}
+    fit = ranef.fit("y ~ 1 + (1 | user) + (1 | item)", data, family="bernoulli", covariance=given)
+    assert len(fit.history) <= 8
+
+
+def test_a_variance_of_zero_and_a_singular_covariance():
+    data = rows()
+    given = {**COVARIANCE, "vcov": [0.8, 0.2, 0.4, 0.0]}
+    for solver in ("exact", "stochastic", "bound"):
+        fit = ranef.fit(FORMULA, data, family="bernoulli", covariance=given, solver=solver, tolerance=1e-9)
+        user = fit.ranef("user")
+        np.testing.assert_allclose(user["x"], user["(Intercept)"] / 2, atol=1e-7)
+        assert np.all(fit.ranef("item")["(Intercept)"] == 0)
+        again = fit.refit(data)
+        assert len(again.history) <= 2
+
+
 def test_too_few_steps_are_said():
     with pytest.warns(ConvergenceWarning, match=r"not converged after 2 steps: the gradient's norm is .* tolerance"):
         fit = ranef.fit(FORMULA, rows(), family="bernoulli", covariance=COVARIANCE, max_iterations=2)

@@ -261,3 +261,22 @@ def test_terms_of_one_factor_are_given_by_their_own_names():
     assert fit.deviance == pytest.approx(learned.deviance, abs=1e-7)
     np.testing.assert_allclose(fit.varcorr()["vcov"], learned.varcorr()["vcov"], rtol=1e-4)
     assert list(fit.varcorr()["se"].isna()) == [False, True, False]
+
+
+@pytest.mark.parametrize("given", [{"g": None, "residual": None}, {"residual": None}])
+@pytest.mark.parametrize("method", ["laplace", "joint"])
+def test_the_stochastic_search_of_a_generalized_model_beside_given_covariances(method, given):
+    data, formula = rows(), "liked ~ x + (1 + x | g) + (1 | h)"
+    options = {"family": "bernoulli", "method": method, "covariance": table(**given)}
+    exact = ranef.fit(formula, data, solver="exact", **options)
+    drawn = ranef.fit(formula, data, solver="stochastic", probes=64, **options)
+    assert drawn.df == exact.df
+    assert drawn.solver == "stochastic"
+    np.testing.assert_allclose(drawn.fixef()["estimate"], exact.fixef()["estimate"], atol=0.03)
+    one, other = drawn.varcorr(), exact.varcorr()
+    held = one["se"].isna()
+    assert list(held) == list(other["se"].isna())
+    np.testing.assert_allclose(one["vcov"][held], other["vcov"][held], rtol=1e-10)
+    off = (one["vcov"] - other["vcov"])[~held]
+    assert (off.abs() <= 4 * one["mcse"][~held] + 1e-6).all()
+    assert drawn.deviance == pytest.approx(exact.deviance, abs=8 * drawn.loglik_mcse + 0.05)

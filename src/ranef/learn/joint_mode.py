@@ -33,6 +33,9 @@ from ranef.solve.weighted import Weighing, flat, response_of
 FloatArray = npt.NDArray[np.float64]
 
 MOST_HALVINGS = 40
+MOST_IDLE = 10
+# of the log-likelihood
+ROUNDING = 1e-13
 # of a level's coefficients in one step, where covariates are of size one: where events are rare, Newton's step for a
 # level that has many is far too long, and what is far out comes back slowly
 LONGEST = 2.0
@@ -124,7 +127,7 @@ class Penalised:
         for _ in range(MOST_HALVINGS):
             there = self.at(u)
             # the last digits of the log-likelihood are rounding
-            if there.objective >= here.objective - 1e-13 * (self.of.size + abs(here.objective)):
+            if there.objective >= here.objective - ROUNDING * (self.of.size + abs(here.objective)):
                 return there
             u = halfway(u, here.u)
         raise FitError(
@@ -199,12 +202,17 @@ def find_joint_mode(
     here = problem.at(start)
     unit = None if start is origin else norm(problem.gradient(problem.at(origin)))
     iteration, warm = 0, None
+    slope, least, idle = np.inf, np.inf, 0
+    rounding = ROUNDING * (of.size + abs(here.value))
     while True:
         gradient = problem.gradient(here)
         unit = norm(gradient) if unit is None else unit
         relative = norm(gradient) / unit if unit > 0 else 0.0
         deviance = -2 * (here.value + of.constant) + here.penalty
-        last = relative <= tolerance or iteration + 1 == max_iterations
+        idle, least = (0, relative) if relative < 0.9 * least else (idle + 1, least)
+        # steps within rounding that lead nowhere: there are no more digits
+        spent = slope <= rounding and idle >= MOST_IDLE
+        last = relative <= tolerance or spent or iteration + 1 == max_iterations
         step, slope = gradient, 0.0
         if not last:
             if here.cross is None:

@@ -123,5 +123,5 @@ class FittedModel:
 
     @property
     def history(self) -> tuple[Iteration, ...]:
-        """Every evaluation of the search."""
+        """Every evaluation of the search; of one for joint modes with the gradient's norm over that at the start."""
         return self.model.info.history
