@@ -30,7 +30,8 @@ def fit_alone(formula: str, path: str | Path, options: Mapping[str, Any] | None 
     -------
     dict
         The document that ``ranef fit --json`` prints, and ``probes``, ``wall`` (seconds from importing ranef to the
-        printed summary), ``process`` (seconds of the whole process), ``peak`` (MiB).
+        printed summary), ``process`` (seconds of the whole process), ``peak`` (MiB), ``gradient`` (of a joint mode: the
+        norm of its gradient over that without random effects).
     """
     command = [sys.executable, "-m", "benchmarks.alone", formula, str(path), json.dumps(dict(options or {}))]
     begun = time.perf_counter()
@@ -50,7 +51,12 @@ def _fit(formula: str, path: str, options: str) -> None:
     text = str(fit)
     seconds = time.perf_counter() - begun
     print(text)
-    found = {"probes": fit.model.info.probes, "wall": seconds, "peak": peak_mib()}
+    found = {
+        "probes": fit.model.info.probes,
+        "wall": seconds,
+        "peak": peak_mib(),
+        "gradient": fit.model.info.mode_gradient,
+    }
     print(json.dumps({**document(fit), **found}))
 
 
