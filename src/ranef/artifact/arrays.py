@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.manifest import DrawsEntry, Manifest, PosteriorEntry, SampleEntry
-from ranef.artifact.model import FloatArray, GroupModel, Model, Posterior, PosteriorDraws, PosteriorStage, Sample
+from ranef.artifact.model import (
+    FloatArray,
+    GroupModel,
+    Model,
+    Posterior,
+    PosteriorDraws,
+    PosteriorStage,
+    Sample,
+    Thresholds,
+)
 from ranef.errors import ModelFileError
 from ranef.table import Combination, Levels
 
@@ -35,6 +44,9 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
     if posterior and model.posterior is not None:
         kept = model.posterior
         arrays.update(_posterior_arrays(kept) if isinstance(kept, Posterior) else _draws_arrays(kept))
+        if model.thresholds is not None:
+            arrays["thresholds.vcov"] = model.thresholds.vcov
+            arrays.update({f"thresholds.moves.{g}": moves for g, moves in enumerate(model.thresholds.moves)})
     if model.sample is not None:
         arrays.update(_sample_arrays(model.sample, posterior))
     # safetensors writes the memory as it lies, whatever the strides
@@ -164,6 +176,9 @@ class Shelf:
     def __init__(self, arrays: Arrays, place: str):
         self._arrays, self._place = arrays, place
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
     def floats(self, name: str, *shape: int) -> FloatArray:
         """A float64 array of this shape; -1 takes any length.
 
@@ -220,6 +235,26 @@ def groups_of(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> tup
             )
         )
     return tuple(groups)
+
+
+def thresholds_of(groups: Sequence[GroupModel], fixed: int, own: int, shelf: Shelf) -> Thresholds | None:
+    """The uncertainty of an ordinal model's thresholds; None where it was not saved.
+
+    Parameters
+    ----------
+    fixed, own : int
+        Estimated fixed effects, and parameters of the thresholds.
+
+    Raises
+    ------
+    ModelFileError
+    """
+    if "thresholds.vcov" not in shelf:
+        return None
+    return Thresholds(
+        vcov=shelf.floats("thresholds.vcov", fixed + own, fixed + own),
+        moves=tuple(shelf.floats(f"thresholds.moves.{g}", *group.modes.shape, own) for g, group in enumerate(groups)),
+    )
 
 
 def posterior_of(entry: PosteriorEntry, groups: Sequence[GroupModel], fixed: int, shelf: Shelf) -> Posterior:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from ranef.artifact.arrays import Shelf, draws_of, groups_of, posterior_of, sample_of
+from ranef.artifact.arrays import Shelf, draws_of, groups_of, posterior_of, sample_of, thresholds_of
 from ranef.artifact.manifest import (
     ARRAYS_FILE,
     FORMAT,
@@ -168,6 +168,7 @@ def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
         posterior=posterior,
         phi=phi,
         sample=sample,
+        thresholds=thresholds_of(groups, p, len(phi), shelf),
     )
 
 

@@ -313,6 +313,22 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
+class Thresholds:
+    """Uncertainty of an ordinal model's thresholds, together with the coefficients that are compared with them.
+
+    Attributes
+    ----------
+    vcov : float64 array, shape (p + q, p + q)
+        Covariance of the fixed effects and the thresholds' parameters, ``(beta, phi)``.
+    moves : tuple of float64 arrays (levels, k, q), one for each group
+        How the modes rise with ``phi`` at given fixed effects.
+    """
+
+    vcov: FloatArray
+    moves: tuple[FloatArray, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """A fitted model.
 
@@ -338,6 +354,8 @@ class Model:
         None if the model was saved without it: intervals of predictions then cannot be had.
     phi : float64 array, shape (parameters of the family,)
         Parameters of `ranef.family`, without bounds.
+    thresholds : Thresholds or None
+        Of an ordinal model; None if it was saved without its posterior.
     sample : Sample or None
         Of a Bayesian fit. ``beta``, ``vcov``, the groups' arrays and ``phi`` are then posterior means and covariances,
         each over all other parameters.
@@ -356,6 +374,7 @@ class Model:
     posterior: Posterior | PosteriorDraws | None
     phi: FloatArray = field(default_factory=lambda: np.zeros(0))
     sample: Sample | None = None
+    thresholds: Thresholds | None = None
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

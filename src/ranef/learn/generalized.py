@@ -37,6 +37,7 @@ from ranef.learn.prepared import (
 from ranef.learn.quadrature import Quadrature, check_one_scalar_term
 from ranef.learn.root import Root
 from ranef.learn.start import Start
+from ranef.learn.thresholds import with_thresholds
 from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, free_parameters, inverse_information
 
 FloatArray = npt.NDArray[np.float64]
@@ -226,6 +227,7 @@ def _model(
     covariance = covariance + FLAT * flat @ flat.T
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
+    fixed, thresholds = with_thresholds(laplace, prepared.scaling, at, covariance, fixed)
     none = np.zeros((0, *fixed.vcov.shape))
     nodes = laplace.nodes if isinstance(laplace, Quadrature) else 1
     described = describe(family, method, phi, covariance, p, nodes)
@@ -248,7 +250,8 @@ def _model(
     lost[:m] = unknown[:m]
     uncertainty = ParameterUncertainty(bordered, lost, "observed")
     fixed = replace(fixed, gradient=none)
-    return assemble(problem, outcome, fixed, uncertainty, begun, described, held.holding)
+    model = assemble(problem, outcome, fixed, uncertainty, begun, described, held.holding)
+    return replace(model, thresholds=thresholds)
 
 
 def _covariance(held: Held[LaplacePoint], at: LaplacePoint) -> tuple[FloatArray, FloatArray]:

@@ -31,6 +31,7 @@ from ranef.learn.prepared import (
 from ranef.learn.root import Root
 from ranef.learn.start import Start
 from ranef.learn.stochastic_laplace import LaplaceEstimate, laplace_deviance, laplace_equations, probes_at
+from ranef.learn.thresholds import with_thresholds
 from ranef.learn.uncertainty import (
     FixedEffects,
     ParameterUncertainty,
@@ -136,6 +137,7 @@ def stochastic_model(
     fixed = fixed_effects(problem.criterion, at)
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
+    fixed, thresholds = with_thresholds(laplace, prepared.scaling, at, covariance, fixed)
     names = tuple(spec.name for spec in prepared.design.spec.groups)
     deviances = laplace_deviance(laplace, at, names, max(probes, LOGDET_PROBES), seed)
     sample = _posterior(laplace, at, fixed, max(probes, POSTERIOR_DRAWS), seed)
@@ -157,7 +159,8 @@ def stochastic_model(
     lost[:m] = unknown[:m]
     uncertainty = ParameterUncertainty(_bordered(covariance, m), lost, "average")
     none = np.zeros((0, *fixed.vcov.shape))
-    return assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described, holding)
+    model = assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described, holding)
+    return replace(model, thresholds=thresholds)
 
 
 def _bordered(covariance: FloatArray, parameters: int) -> FloatArray:

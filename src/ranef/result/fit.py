@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ranef.artifact import load as load_model
 from ranef.artifact import save as save_model
@@ -18,9 +17,8 @@ from ranef.design.build import Design, build_design
 from ranef.design.columns import Column
 from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
-from ranef.result import tables
-from ranef.result.bayes import draws_table, posterior_intervals
-from ranef.result.fitted import FittedModel
+from ranef.result.bayes import posterior_intervals
+from ranef.result.estimates import Ddf, Estimates
 from ranef.result.habits import PREDICT, with_habits
 from ranef.result.overdispersion import Overdispersion, overdispersion
 from ranef.result.predictions import prediction_result
@@ -39,18 +37,18 @@ from ranef.result.text import Text
 from ranef.result.warn import warn_about_rows
 from ranef.score import Kind
 from ranef.score import predict as predict_rows
-from ranef.table import open_source, preferred_library, to_library
+from ranef.table import open_source, preferred_library
 
 FloatArray = npt.NDArray[np.float64]
-Ddf = Literal["satterthwaite"] | None
 
 
-class Fit(FittedModel):
+class Fit(Estimates):
     """A fitted mixed model; made by `ranef.fit` and `ranef.load`.
 
     Tables come back in the library of the data: pandas, polars, Arrow or a dict of arrays.
 
-    Its numbers, such as `deviance` or `converged`, are in `ranef.result.fitted`.
+    Its numbers, such as `deviance` or `converged`, are in `ranef.result.fitted`, its tables of estimates in
+    `ranef.result.estimates`.
     """
 
     def __init__(
@@ -62,8 +60,7 @@ class Fit(FittedModel):
         data: Any = None,
         options: dict[str, Any] | None = None,
     ):
-        super().__init__(model, formula)
-        self._library = library
+        super().__init__(model, formula, library)
         self._design, self._data, self._options = design, data, options or {}
 
     # What goes with the data
@@ -81,85 +78,6 @@ class Fit(FittedModel):
             raise OptionError("a loaded model does not know which rows its data had; predict(data) keeps their order")
         kept = self._design.kept
         return np.ones(self.nobs, np.bool_) if kept is None else kept.copy()
-
-    @property
-    def library(self) -> str:
-        """The library that tables come back in."""
-        return self._library
-
-    # Estimates
-
-    def fixef(self, ddf: Ddf = "satterthwaite") -> Any:
-        """Table of the fixed effects: term, estimate, se, df, z (the t statistic) and p.
-
-        Parameters
-        ----------
-        ddf : {"satterthwaite", None}
-            Degrees of freedom of the t distribution; None for the normal one. Families other than the Gaussian are
-            always tested by the normal distribution, and their table has no ``df``.
-        """
-        return self._table(tables.fixef_table(self.model, ddf))
-
-    def thresholds(self) -> Any:
-        """Table of the thresholds between an ordinal response's categories: threshold, estimate, se, z.
-
-        Raises
-        ------
-        OptionError
-            The response is not ordinal.
-        """
-        return self._table(tables.thresholds_table(self.model))
-
-    def ranef(
-        self, group: str | None = None, sd: bool = False, kind: Literal["conditional", "prediction"] = "conditional"
-    ) -> Any:
-        """Conditional modes of the random effects, one row a level.
-
-        Parameters
-        ----------
-        group : str, optional
-            Grouping factor; may be left out if there is one.
-        sd : bool
-            Add a column ``sd_...`` for each coefficient.
-        kind : {"conditional", "prediction"}
-            Standard deviations given the parameters and the fixed effects, as lme4; or with the fixed effects'
-            uncertainty.
-
-        Raises
-        ------
-        OptionError
-            If there is no such grouping factor.
-        """
-        return self._table(tables.ranef_table(self.model, self._group(group), sd, kind))
-
-    def coef(self, group: str | None = None) -> Any:
-        """Fixed effects plus conditional modes, one row a level of ``group``."""
-        return self._table(tables.coef_table(self.model, self._group(group)))
-
-    def varcorr(self) -> Any:
-        """Variances and covariances: grp, var1, var2, vcov, sdcor, se (of vcov), mcse.
-
-        ``Residual`` comes last for a Gaussian response; there is none in other families.
-        """
-        table = tables.varcorr_table(self.model)
-        # text also where every value is missing
-        return self._table(table | {name: pa.array(table[name], pa.string()) for name in ("grp", "var1", "var2")})
-
-    def draws(self) -> Any:
-        """Draws of a Bayesian fit: chain, draw, then one column a parameter, the log posterior last.
-
-        Names are those of `fixef` and `confint`.
-
-        Raises
-        ------
-        OptionError
-            The fit is no Bayesian one.
-        """
-        return self._table(draws_table(self.model))
-
-    def vcov(self) -> Any:
-        """Covariance matrix of the fixed effects: a column ``term``, then one column a fixed effect."""
-        return self._table(tables.vcov_table(self.model))
 
     # Rows
 
@@ -259,7 +177,9 @@ class Fit(FittedModel):
         new_levels : {"population", "raise"}
             A level that was not seen in fitting counts as the average level, or is an error.
         interval : {"confidence", "prediction"}, optional
-            For the expected value, or for a new response. Given the covariance parameters, thresholds and dispersion.
+            For the expected value, or for a new response. Given the covariance parameters and the dispersion, but not
+            the thresholds of an ordinal model: limits of its probabilities are those of the delta method on the logit
+            scale, as ``predict.clm``.
             A new Gaussian response has the variance ``sigma^2 / weight``: its weight is in the column that the fit's
             weights came from, or else 1. The limits of a new count, proportion or positive number are quantiles of its
             predictive distribution, for counts and proportions with at least the coverage; a proportion's trials are
@@ -440,17 +360,6 @@ class Fit(FittedModel):
         save_model(self.model, path, posterior=posterior)
 
     # Within
-
-    def _table(self, columns: Any) -> Any:
-        return to_library(columns, self._library)
-
-    def _group(self, group: str | None) -> str:
-        if group is not None:
-            return group
-        names = [spec.name for spec in self.model.spec.groups]
-        if len(names) == 1:
-            return names[0]
-        raise OptionError(f"say which grouping factor: the model has {', '.join(map(repr, names)) or 'none'}")
 
     def _rows(self, data: Any) -> Design:
         if data is None:

@@ -101,10 +101,10 @@ def predict(
 
     Notes
     -----
-    Variances are those of Henderson's mixed-model equations, the covariance parameters taken as known; intervals are
-    normal on the scale of the linear predictor. See `ranef.score.scale` for the others. Predictions of a Bayesian fit
-    are means over its draws, of the response and not of the linear predictor, and intervals are quantiles; see
-    `ranef.score.sampled`.
+    Variances are those of Henderson's mixed-model equations, the covariance parameters taken as known (but not the
+    thresholds of an ordinal model); intervals are normal on the scale of the linear predictor. See
+    `ranef.score.scale` for the others. Predictions of a Bayesian fit are means over its draws, of the response and not
+    of the linear predictor, and intervals are quantiles; see `ranef.score.sampled`.
     """
     _check_options(model, new_levels, interval, level)
     check_kind(model, kind, interval)
@@ -114,14 +114,20 @@ def predict(
         _refuse(rows.unknown)
     if model.sample is not None:
         return _predict_sampled(model, rows, selection, kind, interval, level)
-    gaussian = model.spec.kind == "number"
+    gaussian, ordered = model.spec.kind == "number", model.spec.kind == "ordered"
     fit = np.empty(rows.table.rows)
     sd = np.empty(rows.table.rows if interval else 0)
+    shared = np.empty((len(sd), len(model.phi) if ordered else 0))
     for batch in batches(model, rows, selection, _batch_rows(model), _order(model, rows) if interval else None):
         here = batch.rows
         fit[here] = _expected(model, batch)
         if interval and model.posterior is not None:
             variance = coefficient_variance(model.posterior, batch)
+            if ordered:
+                from ranef.score.thresholds import threshold_part
+
+                added, shared[here] = threshold_part(model, batch)
+                variance = (variance + added).clip(0)
             if interval == "prediction":
                 variance += prior_variance(model.groups, batch)
                 if gaussian:
@@ -132,7 +138,7 @@ def predict(
         half = normal_quantile((1 + level) / 2) * sd
         found = Scaled(fit, fit - half, fit + half) if interval else Scaled(fit, None, None)
     else:
-        found = on_scale(model, kind, fit, sd if interval else None, interval, level, rows.weights)
+        found = on_scale(model, kind, fit, sd if interval else None, interval, level, rows.weights, shared)
     return Prediction(found.fit, found.lower, found.upper, int(np.count_nonzero(np.isnan(fit))), rows.unknown)
 
 

@@ -59,8 +59,6 @@ def check_kind(model: Model, kind: object, interval: Interval | None) -> None:
             f"a new response of family={name!r} is {outcomes}, of which an interval says nothing: type='probabilities' "
             "is its predictive distribution, and interval='confidence' says how well it is known"
         )
-    if model.spec.kind == "ordered" and kind != "link" and model.sample is None:
-        raise OptionError("probabilities of an ordinal model have no interval; use type='link'")
 
 
 def on_scale(
@@ -71,6 +69,7 @@ def on_scale(
     interval: Interval | None,
     level: float,
     weights: FloatArray | None,
+    shared: FloatArray,
 ) -> Scaled:
     """What a linear predictor says of the response.
 
@@ -85,6 +84,8 @@ def on_scale(
     level : float
     weights : float64 array, shape (rows,), or None
         Trials of a proportion.
+    shared : float64 array, shape (rows, parameters of the thresholds)
+        Covariance of an ordinal model's thresholds and the linear predictor, for an interval.
 
     Raises
     ------
@@ -92,7 +93,8 @@ def on_scale(
 
     Notes
     -----
-    Links are monotone: the limits of a mean are the means at the limits of the linear predictor. A new response has the
+    Links are monotone: the limits of a mean are the means at the limits of the linear predictor. Those of an ordinal
+    model's probabilities know that thresholds are estimates, see `ranef.score.thresholds`. A new response has the
     family's distribution mixed over the normal linear predictor, see `ranef.score.mixture`; the dispersion is taken as
     known, as the covariance parameters are.
     """
@@ -100,7 +102,7 @@ def on_scale(
     if kind == "class":
         return Scaled(_by_pieces(lambda part: _likeliest(family.probabilities(part, phi)), eta), None, None)
     if kind == "probabilities" or model.spec.kind == "ordered":
-        return _probabilities(model, eta, sd, level)
+        return _probabilities(model, eta, sd, level, shared)
     mean = _by_pieces(family.mean, eta)
     if interval is None or sd is None:
         return Scaled(mean, None, None)
@@ -116,7 +118,7 @@ def on_scale(
     return Scaled(mean, limits[0], limits[1])
 
 
-def _probabilities(model: Model, eta: FloatArray, sd: FloatArray | None, level: float) -> Scaled:
+def _probabilities(model: Model, eta: FloatArray, sd: FloatArray | None, level: float, shared: FloatArray) -> Scaled:
     family, phi = model.family, model.phi
 
     def probabilities(part: FloatArray) -> FloatArray:
@@ -125,7 +127,15 @@ def _probabilities(model: Model, eta: FloatArray, sd: FloatArray | None, level: 
     fit = _by_pieces(probabilities, eta)
     if sd is None:
         return Scaled(fit, None, None)
-    half = normal_quantile((1 + level) / 2) * sd
+    z = normal_quantile((1 + level) / 2)
+    if model.spec.kind == "ordered":
+        from ranef.score.thresholds import kept_thresholds, probability_limits
+
+        own = kept_thresholds(model).vcov[len(model.beta) :, len(model.beta) :]
+        parts = [slice(at, at + ROWS) for at in range(0, max(len(eta), 1), ROWS)]
+        limits = [probability_limits(family, phi, own, eta[i], sd[i] ** 2, shared[i], z) for i in parts]
+        return Scaled(fit, *(np.concatenate(side) for side in zip(*limits, strict=True)))
+    half = z * sd
     low, high = _by_pieces(probabilities, eta - half), _by_pieces(probabilities, eta + half)
     # failure is the more probable the smaller the linear predictor
     return Scaled(fit, np.column_stack([high[:, 0], low[:, 1]]), np.column_stack([low[:, 0], high[:, 1]]))
