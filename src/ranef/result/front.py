@@ -120,7 +120,7 @@ def fit(
     lock : str or sequence of str, optional
         Grouping factors whose coefficients stay as they are in ``start``: they enter as an offset, and the model keeps
         and predicts with them. Levels that ``start`` does not have stay at zero, the population's value, and are
-        counted in a warning. Standard errors and intervals are given the locked coefficients, and the standard
+        counted in a warning. Likelihood, standard errors and intervals are given the locked coefficients; the standard
         deviations of these are those of ``start``.
     missing : {"drop", "raise"}
         What to do with rows that lack a value in a column of the model; dropped rows are counted in ``Fit.dropped``.
