@@ -197,3 +197,13 @@ def test_a_gaussian_models_curvature_is_its_own_bound():
     given = {name: [*column, residual[name]] for name, column in COVARIANCE.items()}
     fits = [ranef.fit(FORMULA, data, covariance=given, solver=solver) for solver in ("auto", "bound")]
     np.testing.assert_array_equal(fits[0].fixef()["estimate"], fits[1].fixef()["estimate"])
+
+
+@pytest.mark.parametrize("solver", ["exact", "stochastic"])
+def test_thresholds_begin_where_an_earlier_fit_has_them(solver):
+    options = {"family": "ordinal", "covariance": COVARIANCE, "solver": solver, "method": "joint"}
+    first = ranef.fit(FORMULA, rows("ordinal"), **options)
+    again = ranef.fit(FORMULA, rows("ordinal"), start=first, **options)
+    assert again.iterations < first.iterations
+    assert again.iterations <= 2
+    np.testing.assert_allclose(again.thresholds()["estimate"], first.thresholds()["estimate"], rtol=1e-3)

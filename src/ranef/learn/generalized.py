@@ -31,6 +31,7 @@ from ranef.learn.prepared import (
     marginal_fit,
     prepare_generalized,
     starting_coefficients,
+    starting_phi,
     starting_theta,
     working_problem,
 )
@@ -175,6 +176,7 @@ def search(
     """The joint search, and from where it ends the one over all parameters; with what the last one minimised."""
     cross = prepared.of.pattern.cross
     beta, phi = marginal_fit(prepared)
+    phi = starting_phi(prepared, phi, start)
     u = origin(cross, beta)
     theta = starting_theta(prepared, u, phi, start)
     holding = holding_of(prepared, given, len(phi))

@@ -25,6 +25,7 @@ from ranef.learn.prepared import (
     holding_of,
     marginal_fit,
     starting_coefficients,
+    starting_phi,
     starting_theta,
     working_problem,
 )
@@ -95,6 +96,7 @@ def starting_point(
     """The problem, and where its search begins: at the joint mode that goes with the first covariances."""
     cross, layout = prepared.of.pattern.cross, prepared.layout
     beta, phi = marginal_fit(prepared)
+    phi = starting_phi(prepared, phi, start)
     u = origin(cross, beta)
     theta = starting_theta(prepared, u, phi, start)
     holding = holding_of(prepared, given, 0)

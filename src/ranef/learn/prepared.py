@@ -64,6 +64,14 @@ def marginal_fit(prepared: Generalized) -> tuple[FloatArray, FloatArray]:
     return (np.linalg.solve(scaling.x_back, raw) if len(raw) else raw), phi
 
 
+def starting_phi(prepared: Generalized, phi: FloatArray, start: Start | None) -> FloatArray:
+    """The family's own parameters of an earlier fit of the same family; else ``phi``."""
+    family = prepared.family
+    if start is None or start.family != (family.name, family.link) or start.phi.shape != phi.shape:
+        return phi
+    return start.phi
+
+
 def starting_coefficients(
     prepared: Generalized, zero: Coefficients, factors: Sequence[FloatArray], start: Start | None
 ) -> Coefficients:

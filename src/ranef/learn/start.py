@@ -74,8 +74,14 @@ class Start:
         Of each grouping factor that both have; zero for new levels.
     beta : mapping of str to float
         Fixed effects by name.
+    family : tuple of str
+        Name and link.
+    phi : float64 array
+        The family's own parameters.
     """
 
     covariances: Mapping[str, FloatArray]
     modes: Mapping[str, FloatArray]
     beta: Mapping[str, float]
+    family: tuple[str, str]
+    phi: FloatArray

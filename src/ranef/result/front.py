@@ -116,7 +116,7 @@ def fit(
         effects; `Fit.history` has it for every step.
     start : Fit, optional
         Start the search from the covariances of this fit, and outside the Gaussian family from the coefficients of the
-        levels that both have.
+        levels that both have, and from thresholds or dispersion if it is of the same family.
     lock : str or sequence of str, optional
         Grouping factors whose coefficients stay as they are in ``start``: they enter as an offset, and the model keeps
         and predicts with them. Levels that ``start`` does not have stay at zero, the population's value, and are

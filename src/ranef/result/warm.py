@@ -29,7 +29,13 @@ def start_of(model: Model, design: Design) -> Start:
             continue
         covariances[spec.name] = learned.covariance / model.info.sigma**2
         modes[spec.name] = modes_of(learned, group.levels)[0]
-    return Start(covariances, modes, dict(zip(model.fixed_names, model.beta.tolist(), strict=True)))
+    return Start(
+        covariances=covariances,
+        modes=modes,
+        beta=dict(zip(model.fixed_names, model.beta.tolist(), strict=True)),
+        family=(model.info.family, model.info.link),
+        phi=model.phi,
+    )
 
 
 def same_coefficients(one: GroupSpec, other: GroupSpec) -> bool:
