@@ -6,7 +6,7 @@ error of some hundredths of a draw is nothing beside its spread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # of the solutions
 TOLERANCE = 3e-2
+# numbers in all draws of all coefficients that are worked on together; beyond, so few draws at a time
+MOST_AT_ONCE, FEW = 1 << 25, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,40 +56,54 @@ def draw_posterior(problem: Problem, at: Estimate, fixed: FixedEffects, count: i
     Parameters
     ----------
     count : int
-        At most 64.
     seed : int
         That of the fit; the draws are independent of its probes.
     """
     criterion = problem.criterion
-    probes = draw_probes(problem.rows, criterion.cross, criterion.engine, count, signs_seed(seed))
-    return draws_from(at.system, probes, fixed.vcov / at.sigma2, fixed, seed)
+
+    def probes(size: int, seed: int) -> Probes:
+        return draw_probes(problem.rows, criterion.cross, criterion.engine, size, seed)
+
+    return draws_from(at.system, probes, fixed.vcov / at.sigma2, fixed, count, seed)
 
 
-def signs_seed(seed: int) -> int:
-    """Of the signs of probes that are independent of the search's."""
-    return int(_seeds(seed)[0].generate_state(1, np.uint64)[0])
-
-
-def draws_from(system: Iterative, probes: Probes, vcov: FloatArray, fixed: FixedEffects, seed: int) -> Draws:
-    """Draws from probes of their own.
+def draws_from(
+    system: Iterative,
+    probes: Callable[[int, int], Probes],
+    vcov: FloatArray,
+    fixed: FixedEffects,
+    count: int,
+    seed: int,
+) -> Draws:
+    """Draws from probes of their own, some at a time where there are many levels.
 
     Parameters
     ----------
+    probes : callable
+        Makes as many probes as its first argument says, from the seed that is its second.
     vcov : float64 array, shape (p, p)
         Covariance of the fixed effects over sigma^2.
     """
-    halves, right = reduce_sides(system, probes.data, probes.noise)
-    parts, own = _own_parts(system, halves, right)
-    # given the fixed effects; draws of these from their own covariance complete them
-    kept = conjugate_gradients(system, right[: system.cross.random], None, TOLERANCE)[0]
-    given = complete(system, halves, right, kept, False)
-    beta = _normal(vcov, probes.count, _seeds(seed)[1])
-    values = tuple(v - m @ beta for v, m in zip(by_block(system.cross, given), fixed.sensitivity, strict=True))
-    return Draws(values, beta, parts, own)
-
-
-def _seeds(seed: int) -> list[np.random.SeedSequence]:
-    return np.random.SeedSequence(seed, spawn_key=(3,)).spawn(2)
+    cross = system.cross
+    beta = _normal(vcov, count, np.random.SeedSequence(seed, spawn_key=(3, 1)))
+    values, parts = ([np.empty((n, k, count)) for n, k in zip(cross.levels, cross.sizes, strict=True)] for _ in "ab")
+    own: tuple[FloatArray, ...] = ()
+    step = count if count * sum(v[0].shape[0] * len(v) for v in values) <= MOST_AT_ONCE else FEW
+    for first in range(0, count, step):
+        some = slice(first, min(first + step, count))
+        key = np.random.SeedSequence(seed, spawn_key=(3, 0, first))
+        drawn = probes(some.stop - some.start, int(key.generate_state(1, np.uint64)[0]))
+        halves, right = reduce_sides(system, drawn.data, drawn.noise)
+        del drawn
+        halved, own = _own_parts(system, halves, right)
+        for to, part in zip(parts, halved, strict=True):
+            to[:, :, some] = part
+        # given the fixed effects; draws of these from their own covariance complete them
+        kept = conjugate_gradients(system, right[: cross.random], None, TOLERANCE)[0]
+        given = by_block(cross, complete(system, halves, right, kept, False))
+        for to, value, m in zip(values, given, fixed.sensitivity, strict=True):
+            to[:, :, some] = value - (m.reshape(-1, len(beta)) @ beta[:, some]).reshape(value.shape)
+    return Draws(tuple(values), beta, tuple(parts), own)
 
 
 def _normal(covariance: FloatArray, count: int, seed: np.random.SeedSequence) -> FloatArray:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ranef.artifact.model import Model
 from ranef.learn.assemble import Outcome, assemble, natural
 from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, noise, search_doubling
-from ranef.learn.draws import Draws, draws_from, signs_seed
+from ranef.learn.draws import Draws, draws_from
 from ranef.learn.held import Given, Held, Holding, whole_point
 from ranef.learn.laplace import Laplace, origin
 from ranef.learn.minimise import Step
@@ -29,6 +29,7 @@ from ranef.learn.prepared import (
     starting_theta,
     working_problem,
 )
+from ranef.learn.probes import Probes
 from ranef.learn.root import Root
 from ranef.learn.start import Start
 from ranef.learn.stochastic_laplace import LaplaceEstimate, laplace_deviance, laplace_equations, probes_at
@@ -184,5 +185,8 @@ def _covariance(holding: Holding, at: LaplaceEstimate) -> tuple[FloatArray, Floa
 def _posterior(laplace: Laplace, at: LaplaceEstimate, fixed: FixedEffects, count: int, seed: int) -> Draws:
     """Draws of all coefficients, at the mode's weights."""
     phi = laplace.split(at.theta)[2]
-    own = laplace_equations(laplace, count, signs_seed(seed))
-    return draws_from(at.system, probes_at(own, at.mode, phi), fixed.vcov, fixed, seed)
+
+    def probes(size: int, seed: int) -> Probes:
+        return probes_at(laplace_equations(laplace, size, seed), at.mode, phi)
+
+    return draws_from(at.system, probes, fixed.vcov, fixed, count, seed)

@@ -17,7 +17,7 @@ from ranef.learn.criterion import EXACT, Criterion, chain_rule, curvature, infor
 from ranef.learn.probes import Probes
 from ranef.learn.shifts import apart, shifts
 from ranef.learn.traces import grams, traces
-from ranef.solve.elimination import Coefficients, beside, by_block, multiply, zeros
+from ranef.solve.elimination import Coefficients, beside, by_block, multiply, times, zeros
 from ranef.solve.iterative import TOLERANCE, Iterative, log_determinant, prepare_and_solve, solve_iterative
 
 FloatArray = npt.NDArray[np.float64]
@@ -170,7 +170,7 @@ def estimate(
         grams(cross), factors, by_block(cross, products), by_block(cross, parted), strict=True
     ):
         score = -product[:, :, 0]
-        exact, each = traces(own, factor, product[:, :, 1:] - own @ x[:, :, 1:], probes.count)
+        exact, each = traces(own, factor, product[:, :, 1:] - times(own, x[:, :, 1:]), probes.count)
         scores.append(score)
         slopes.append(exact - each - score.T @ score / sigma2)
         errors.append(each)

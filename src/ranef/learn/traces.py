@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.solve.cross_products import CrossProducts
+from ranef.solve.elimination import times
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,7 +41,7 @@ def traces(own: FloatArray, factor: FloatArray, rest: FloatArray, probes: int) -
     exact : float64 array, shape (k, k)
     each : float64 array, shape (probes, k, k)
     """
-    f = np.linalg.inv(np.eye(len(factor)) + own @ (factor @ factor.T))
-    pulled = f @ rest
+    f = np.asarray(np.linalg.inv(np.eye(len(factor)) + own @ (factor @ factor.T)), np.float64)
+    pulled = times(f, rest)
     each = np.einsum("gas,gbs->sab", pulled, pulled)
     return np.asarray((f @ own).sum(axis=0) - each[probes:].sum(axis=0)), each[:probes]

@@ -116,6 +116,11 @@ class Stage(FactorProducts):
     up: FloatArray
     ancestors: tuple[Ancestor, ...]
 
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the levels stand in the block's own order."""
+        return bool(np.array_equal(self.old, np.arange(len(self.old))))
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kept(FactorProducts):

@@ -265,8 +265,7 @@ def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine, dense:
         mine = rest[kept.place].reshape(kept.levels, kept.size, -1)
         if not dense and kept is cross.kept[-1]:
             # it meets nothing but itself
-            own = kept.gram * mine if kept.size == 1 else kept.gram @ mine
-            out[kept.place] += own.reshape(kept.levels * kept.size, rest.shape[1])
+            out[kept.place] += times(kept.gram, mine).reshape(kept.levels * kept.size, rest.shape[1])
             continue
         own = np.zeros_like(mine)
         shared = (kept.gram, kept.offsets, kept.columns, kept.values, mine, rest, own)
@@ -307,9 +306,12 @@ def inner(a: Coefficients, b: Coefficients) -> FloatArray:
 
 
 def by_block(cross: CrossProducts, x: Coefficients) -> tuple[FloatArray, ...]:
-    """Coefficients of each block, shape (levels, k, sides), levels in the block's own order of codes."""
+    """Coefficients of each block, shape (levels, k, sides), levels in the block's own order of codes; perhaps views."""
     out: dict[int, FloatArray] = {}
     for stage, values in zip(cross.stages, x.stages, strict=True):
+        if stage.in_order:
+            out[stage.block] = values
+            continue
         out[stage.block] = np.empty_like(values)
         out[stage.block][stage.old] = values
     for kept in cross.kept:
@@ -319,9 +321,13 @@ def by_block(cross: CrossProducts, x: Coefficients) -> tuple[FloatArray, ...]:
 
 def from_blocks(cross: CrossProducts, values: Sequence[FloatArray], sides: int) -> Coefficients:
     """The inverse of `by_block`; fixed effects and response are zero."""
-    out = zeros(cross, sides)
-    for stage, target in zip(cross.stages, out.stages, strict=True):
-        target[:] = values[stage.block][stage.old]
+    rest = np.zeros((cross.columns, sides))
     for kept in cross.kept:
-        out.rest[kept.place] = values[kept.block].reshape(kept.levels * kept.size, sides)
-    return out
+        rest[kept.place] = values[kept.block].reshape(kept.levels * kept.size, sides)
+    stages = tuple(values[s.block] if s.in_order else values[s.block][s.old] for s in cross.stages)
+    return Coefficients(stages, rest)
+
+
+def times(blocks: FloatArray, x: FloatArray) -> FloatArray:
+    """Small blocks (..., k, k), one for each level or one for all, times what each level has (levels, k, sides)."""
+    return np.asarray(blocks * x if blocks.shape[-1] == 1 else blocks @ x)

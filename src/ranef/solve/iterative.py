@@ -27,6 +27,7 @@ from ranef.solve.elimination import (
     multiply_kept,
     raw_to_spherical,
     spherical_to_raw,
+    times,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -237,7 +238,7 @@ def precondition(system: Iterative, x: FloatArray) -> FloatArray:
     out = np.empty_like(x)
     for kept, block in zip(system.cross.kept, system.blocks, strict=True):
         part = x[kept.place].reshape(kept.levels, kept.size, -1)
-        out[kept.place] = (block * part if kept.size == 1 else block @ part).reshape(-1, x.shape[1])
+        out[kept.place] = times(block, part).reshape(-1, x.shape[1])
     return out
 
 
