@@ -92,3 +92,56 @@ def test_a_fit_or_an_error_that_says_why(data: dict[str, Any], fixed: str, rando
             assert all(np.isfinite(modes[name]).all() for name in modes if name != "level")
         fit.summary()
         fit.confint()
+
+
+@st.composite
+def responses(draw: st.DrawFn, family: str, data: dict[str, Any]) -> npt.NDArray[Any]:
+    """A response that suits the family in most draws, and depends on a covariate in some."""
+    x, rows = np.nan_to_num(np.asarray(data["x"], float), posinf=0.0, neginf=0.0), len(data["x"])
+    rng = np.random.default_rng([draw(st.integers(0, 999)), 30])
+    pull = draw(st.sampled_from([0.0, 0.0, 1.0, 100.0]))
+    eta = draw(st.sampled_from([0.0, 0.0, -3.0, 3.0])) + rng.normal(size=rows)
+    eta += pull * np.sign(x) if draw(st.booleans()) else 0.0
+    if draw(st.integers(0, 9)) == 0:
+        return np.asarray(data["y"])
+    match family:
+        case "bernoulli" | "binomial":
+            return (eta > 0).astype(draw(st.sampled_from([float, int, bool])))
+        case "poisson" | "negative_binomial":
+            return rng.poisson(np.exp(np.minimum(eta, 20.0)))
+        case "gamma":
+            return np.exp(np.clip(eta, -30.0, 30.0)) * rng.gamma(2.0, 0.5, rows)
+    return np.digitize(eta, draw(st.sampled_from([[0.0], [-1.0, 1.0], [-2.0, -1.0, 0.0, 1.0]])))
+
+
+LINKS = {"bernoulli": ["logit", "probit", "cloglog"], "binomial": ["logit"], "ordinal": ["logit", "probit", "cloglog"]}
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    st.data(),
+    tables(),
+    st.sampled_from(["bernoulli", "binomial", "poisson", "negative_binomial", "gamma", "ordinal"]),
+    st.sampled_from(FIXED),
+    st.sampled_from(RANDOM),
+    st.sampled_from(["laplace", "laplace", "joint"]),
+)
+def test_other_families(
+    draw: st.DataObject, data: dict[str, Any], family: str, fixed: str, random: str, method: Any
+) -> None:
+    data = data | {"y": draw.draw(responses(family, data))}
+    link = draw.draw(st.sampled_from(LINKS.get(family, ["log"])))
+    formula = f"y ~ {fixed}{' + ' if random else ''}{random}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ranef.RanefWarning)  # any other warning is an error
+        try:
+            fit = ranef.fit(formula, data, family=family, link=link, method=method, threads=1)
+        except ranef.RanefError:
+            return
+        assert math.isfinite(fit.deviance)
+        assert np.isfinite(fit.fixef()["estimate"]).all()
+        assert all(math.isfinite(one.value) for one in fit.model.info.family_parameters)
+        for group in fit.model.spec.groups:
+            modes = fit.ranef(group.name)
+            assert all(np.isfinite(modes[name]).all() for name in modes if name != "level")
+        fit.summary()

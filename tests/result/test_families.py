@@ -108,6 +108,17 @@ def test_an_ordered_response_may_be_any_column(wine):
     np.testing.assert_allclose(other.thresholds()["estimate"], -np.asarray(wine.thresholds()["estimate"])[::-1], 1e-5)
 
 
+def test_categories_without_rows_are_left_out(wine):
+    table = data.wine()
+    rating = table["rating"].combine_chunks()
+    levels = pa.array([*rating.dictionary.to_pylist(), "6", "7"])
+    wider = table.set_column(1, "rating", pa.DictionaryArray.from_arrays(rating.indices, levels, ordered=True))
+    fit = ranef.fit(WINE, wider, family="ordinal")
+    close(fit, wine)
+    assert "\nCategories without rows, left out: 6, 7\n" in str(fit)
+    assert fit.thresholds()["threshold"].to_pylist() == ["1|2", "2|3", "3|4", "4|5"]
+
+
 def test_two_categories_are_a_bernoulli_response():
     table = data.bacteria()
     one = ranef.fit("y ~ trt + (1 | ID)", table, family="bernoulli", link="probit")

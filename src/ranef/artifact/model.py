@@ -110,6 +110,8 @@ class FitInfo(msgspec.Struct, frozen=True):
     unbounded : tuple of str
         Parameters without a finite estimate: fixed effects and thresholds that separate the responses, standard
         deviations of factors whose every level has one outcome, ``theta`` of counts that vary as Poisson ones.
+    empty_categories : tuple of str
+        Levels of an ordinal response's column that no row has; the model has no such category.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -145,6 +147,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     held: tuple[str, ...] = ()
     locked: tuple[str, ...] = ()
     unbounded: tuple[str, ...] = ()
+    empty_categories: tuple[str, ...] = ()
 
     @property
     def mode_gradient(self) -> float | None:

@@ -127,6 +127,10 @@ class Family(ABC):
         """Whether ``phi`` is a point of the parameter space where the likelihood can be computed."""
         return bool(np.all(np.abs(phi) <= LARGEST_LOG))
 
+    def held(self, phi: FloatArray) -> FloatArray:
+        """``phi``, with what goes to infinity held where the distribution is its limit, and can be computed."""
+        return phi
+
     def natural(self, phi: FloatArray) -> dict[str, float]:
         """The parameters as they are reported, by name."""
         return {}

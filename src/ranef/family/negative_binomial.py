@@ -24,6 +24,9 @@ from ranef.family.start import log_mean
 
 FloatArray = npt.NDArray[np.float64]
 
+# of log(theta): from here on no count that can be computed with varies more than a Poisson one
+LARGEST_THETA = 60.0
+
 
 @dataclass(frozen=True)
 class NegativeBinomial(Family):
@@ -89,6 +92,9 @@ class NegativeBinomial(Family):
         second += theta * (p * p + p - softplus) - y * p * q
         times(weights, second)
         return np.array([[-float(second.sum())]])
+
+    def held(self, phi: FloatArray) -> FloatArray:
+        return np.minimum(phi, LARGEST_THETA)
 
     def natural(self, phi: FloatArray) -> dict[str, float]:
         return {"theta": float(np.exp(phi[0]))}

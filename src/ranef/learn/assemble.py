@@ -227,6 +227,7 @@ def assemble(
         thresholds=None if described is None else described.thresholds,
         quadrature=1 if described is None else described.quadrature,
         deviance_draws=outcome.deviance_draws,
+        empty_categories=design.empty_categories,
         probes=outcome.probes,
         held=held,
     )

@@ -90,9 +90,10 @@ class Laplace:
         return self.fixed + len(self.of.family.parameters)
 
     def split(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """``theta``, ``beta`` (empty with ``joint``) and ``phi``."""
+        """``theta``, ``beta`` (empty with ``joint``) and ``phi``, held where it makes no difference any more."""
         m = self.layout.parameters
-        return parameters[:m], parameters[m : m + self.fixed], parameters[m + self.fixed :]
+        phi = self.of.family.held(parameters[m + self.fixed :])
+        return parameters[:m], parameters[m : m + self.fixed], phi
 
     def evaluate(
         self, parameters: FloatArray, near: LaplacePoint | None = None, tolerance: float | None = None
@@ -259,7 +260,12 @@ def mode_at(
     """The mode at given parameters, with ``Lambda`` of each block and ``phi``."""
     theta, beta, phi = problem.split(parameters)
     if not problem.of.family.valid(phi):
-        raise FitError(f"the {problem.of.family.name} family's parameters {phi} are out of range")
+        family = problem.of.family
+        tried = ", ".join(f"{name} = {value:.3g}" for name, value in zip(family.parameters, phi, strict=True))
+        raise FitError(
+            f"the data hardly determine the {family.name} family's own parameters: the search came to {tried}, where "
+            "the likelihood cannot be computed. Take a simpler family, or a model with fewer terms"
+        )
     factors = problem.layout.factors(theta)
     if not problem.joint:
         rest = start.rest.copy()

@@ -48,7 +48,8 @@ def separated(design: Design, columns: Sequence[int], family: Family) -> tuple[s
     scale = np.zeros(len(columns))
     for rows in design.storage.pieces(len(design.y)):
         scale = np.maximum(scale, np.abs(design.x[rows][:, columns]).max(axis=0, initial=0.0))
-    direction = _direction(design, columns, 1 / scale, family)
+    # a column of zeros is no direction
+    direction = _direction(design, columns, 1 / np.where(scale > 0, scale, 1.0), family)
     if direction is None:
         return ()
     names = [*(design.spec.fixed.names[j] for j in columns), *(family.parameters if family.kind == "ordered" else ())]

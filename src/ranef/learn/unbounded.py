@@ -26,6 +26,8 @@ SUSPICIOUS = 5.0
 CERTAIN = 1e-4
 # of a count's variance: what a negative binomial adds to that of a Poisson
 NOTHING = 1e-5
+# a dispersion that is rounding
+EXACT = 1e-20
 # counts from here on leave no digits for the random effects
 LARGEST_COUNT = 1e11
 # of the linear predictor
@@ -38,8 +40,10 @@ def checked(design: Design, family: Family, model: Model) -> Model:
     Raises
     ------
     FitError
-        The fixed part separates the responses completely: nothing can be estimated.
+        The fixed part separates the responses completely, or the model reproduces them: nothing can be estimated.
     """
+    if family.kind == "positive" and model.info.family_parameters[0].value < EXACT:
+        raise FitError(_reproduced(design))
     family = family.with_categories(design.spec.response_levels)
     found: tuple[str, ...] = ()
     if _is_suspicious(design, model):
@@ -119,11 +123,15 @@ def _reason(design: Design, family: Family) -> str | None:
             "be computed: is it to be its logarithm?"
         )
     if family.kind == "positive":
-        return (
-            f"the model reproduces {label} almost exactly, so that its dispersion goes to zero and the likelihood has "
-            "no maximum: is the response computed from the columns on the right?"
-        )
+        return _reproduced(design)
     return None
+
+
+def _reproduced(design: Design) -> str:
+    return (
+        f"the model reproduces {design.spec.response_label} exactly, so that its dispersion goes to zero and the "
+        "likelihood has no maximum: is the response computed from the columns on the right?"
+    )
 
 
 def _own(family: Family, found: Sequence[str]) -> set[str]:

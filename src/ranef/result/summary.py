@@ -182,6 +182,9 @@ def _counts(model: Model) -> list[str]:
         why = [f"{name} missing in {count}" for name, count in sorted(info.dropped_missing.items())]
         why += [f"weight zero in {info.dropped_zero_weight}"] if info.dropped_zero_weight else []
         lines += textwrap.wrap(f"Rows dropped: {info.dropped} ({', '.join(why)})", WIDTH, subsequent_indent="  ")
+    if info.empty_categories:
+        text = f"Categories without rows, left out: {', '.join(info.empty_categories)}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
     if info.aliased:
         text = f"Columns dropped, others determine them: {', '.join(info.aliased)}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
