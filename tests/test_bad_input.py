@@ -331,7 +331,7 @@ CASES: dict[str, Case] = {
         ("'probit'", "link='logit'", "give it once"),
     ),
     "REML of counts": (MODEL, table(y=ROW), {"family": "poisson", "method": "reml"}, OptionError, ("'laplace' or",)),
-    "Laplace of numbers": (MODEL, table(), {"method": "laplace"}, OptionError, ("family='gaussian'", "'reml' or 'ml'")),
+    "Laplace of numbers": (MODEL, table(), {"method": "laplace"}, OptionError, ("family='gaussian'", "'reml'")),
     "complete separation": (
         MODEL,
         table(y=(np.array(table()["x"]) > 0) * 1.0),
@@ -530,7 +530,7 @@ METHODS: dict[str, tuple[Callable[[ranef.Fit], Any], tuple[str, ...]]] = {
     "unknown group": (lambda fit: fit.ranef("hh"), ("no grouping factor 'hh'", "the model has 'g'")),
     "unknown group of coef": (lambda fit: fit.coef("q"), ("no grouping factor 'q'",)),
     "unknown kind": (lambda fit: fit.ranef("g", sd=True, kind="posterior"), ("kind='posterior'", "'conditional'")),
-    "unknown residuals": (lambda fit: fit.residuals("deviance"), ("'pearson'", "not 'deviance'")),
+    "unknown residuals": (lambda fit: fit.residuals("student"), ("'pearson'", "'student'")),
     "unknown ddf": (lambda fit: fit.fixef(ddf="kr"), ("ddf='kr'", "'satterthwaite'")),
     "unknown intervals": (lambda fit: fit.confint("walds"), ("method='walds'", "'profile'")),
     "per cent": (lambda fit: fit.confint(level=95), ("level=95", "0.95")),

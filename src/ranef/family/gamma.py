@@ -20,6 +20,9 @@ from ranef.family.start import weight_sum
 
 FloatArray = npt.NDArray[np.float64]
 
+# a response that the model reproduces to seven digits has one without end
+SMALLEST_LOG_DISPERSION = -32.0
+
 
 @dataclass(frozen=True)
 class Gamma(Family):
@@ -87,6 +90,9 @@ class Gamma(Family):
         second -= shape * (slope + shape * curvature)
         times(weights, second)
         return np.array([[-float(second.sum())]])
+
+    def valid(self, phi: FloatArray) -> bool:
+        return super().valid(phi) and bool(phi[0] >= SMALLEST_LOG_DISPERSION)
 
     def natural(self, phi: FloatArray) -> dict[str, float]:
         return {"dispersion": float(np.exp(phi[0]))}

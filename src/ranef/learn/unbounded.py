@@ -26,8 +26,8 @@ SUSPICIOUS = 5.0
 CERTAIN = 1e-4
 # of a count's variance: what a negative binomial adds to that of a Poisson
 NOTHING = 1e-5
-# a dispersion that is rounding
-EXACT = 1e-20
+# a dispersion of rounding
+EXACT = 1e-13
 # counts from here on leave no digits for the random effects
 LARGEST_COUNT = 1e11
 # of the linear predictor

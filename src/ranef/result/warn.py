@@ -15,7 +15,6 @@ from ranef.errors import (
     UnknownLevelWarning,
     counted,
 )
-from ranef.learn.unbounded import without_maximum
 from ranef.result.parameters import parameters_of
 from ranef.score.rows import Unknown
 
@@ -68,6 +67,11 @@ def warn_about_fit(model: Model) -> None:
 
 
 def _warn_about_unbounded(model: Model) -> None:
+    if not model.info.unbounded:
+        return
+    # SciPy, which predictions do without
+    from ranef.learn.unbounded import without_maximum
+
     sds = {one.name for one in parameters_of(model) if one.kind == "sd"} & set(model.info.unbounded)
     if sds:
         message = (

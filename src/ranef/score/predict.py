@@ -135,7 +135,7 @@ def predict(
                         variance += model.info.sigma**2 / (1.0 if rows.weights is None else rows.weights[here])
             sd[here] = np.sqrt(variance)
     if gaussian or kind == "link":
-        half = normal_quantile((1 + level) / 2) * sd
+        half = normal_quantile((1 + level) / 2) * sd if interval else sd
         found = Scaled(fit, fit - half, fit + half) if interval else Scaled(fit, None, None)
     else:
         found = on_scale(model, kind, fit, sd if interval else None, interval, level, rows.weights, shared)
