@@ -48,14 +48,22 @@ class Result:
         return statistics.median(self.timed)
 
 
-def report(problems: Sequence[Problem], results: Sequence[Result], versions: Mapping[str, str | None]) -> str:
-    """The whole page, Markdown."""
-    return "\n".join([PREFACE, *_machine(versions), *(line for p in problems for line in _section(p, results))])
+def report(
+    problems: Sequence[Problem],
+    results: Sequence[Result],
+    versions: Mapping[str, str | None],
+    before: str,
+    order: Sequence[str],
+) -> str:
+    """The whole page, Markdown: the problems' sections are new, those of others stay as they are in the page before."""
+    sections = {part.split("\n", 1)[0].strip(): f"## {part.strip()}\n" for part in before.split("\n## ")[1:]}
+    sections |= {problem.name: "\n".join(_section(problem, results)) for problem in problems}
+    return "\n".join([PREFACE, *_machine(versions), *(sections[name] for name in order if name in sections)])
 
 
 def _machine(versions: Mapping[str, str | None]) -> Iterator[str]:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    yield f"- Date: {datetime.date.today().isoformat()}"
+    yield f"- Last run: {datetime.date.today().isoformat()}; each section has its own date"
     yield f"- Machine: {processor()}, {os.cpu_count()} cores, {pages * size / 2**30:.0f} GiB, {platform.system()}"
     yield f"- Python {platform.python_version()}"
     for name, version in versions.items():
@@ -74,7 +82,8 @@ def _section(problem: Problem, results: Sequence[Result]) -> Iterator[str]:
     labels = list(dict.fromkeys(label for result in lines for label in result.components))
     yield f"## {problem.name}"
     yield ""
-    yield f"`{problem.formula}`, {problem.method.upper()}; {problem.note}"
+    today = datetime.date.today().isoformat()
+    yield f"`{problem.formula}`, {problem.method.upper()}; {problem.note}; {today}"
     yield ""
     heads = ["peer", "threads", "seconds", "range", "of ranef", "MiB", "-2 log L", *labels]
     yield f"| {' | '.join(heads)} |"

@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     results.append(result)
                     shown = result.failure or f"{result.median:.3f} s"
                     print(f"{problem.name:18} {peer.name:12} threads={threads or 'all':<4} {shown}", file=sys.stderr)
-    asked.out.write_text(report([p for p in problems if not p.missing], results, versions), encoding="utf-8")
+    run = [problem for problem in problems if not problem.missing]
+    before = asked.out.read_text(encoding="utf-8") if asked.out.exists() else ""
+    asked.out.write_text(report(run, results, versions, before, [p.name for p in PROBLEMS]), encoding="utf-8")
     print(f"wrote {asked.out}", file=sys.stderr)
 
 

@@ -22,6 +22,7 @@ from ranef.family import negative_binomial, ordinal, poisson
 from ranef.formula import parse
 from ranef.learn.gaussian import fit_gaussian
 from ranef.learn.generalized import fit_generalized
+from ranef.learn.noise import standard_error
 from ranef.score import predict
 from ranef.table import Levels, open_source
 
@@ -209,7 +210,7 @@ def stochastic():
 def test_probes_are_kept_and_models_from_before_them_are_read(stochastic, tmp_path):
     draws = stochastic.info.deviance_draws
     assert stochastic.info.deviance == pytest.approx(np.mean(draws), rel=1e-12)
-    assert stochastic.info.deviance_error == pytest.approx(np.std(draws, ddof=1) / np.sqrt(len(draws)))
+    assert stochastic.info.deviance_error == pytest.approx(standard_error(np.array(draws)))
     save(stochastic, tmp_path / "model")
     assert_same(stochastic, load(tmp_path / "model"))
     path = tmp_path / "model" / "manifest.json"
