@@ -232,6 +232,10 @@ Formula: cbind(incidence, size - incidence) ~ period + (1 | herd)
   AIC   BIC logLik deviance df.resid
 194.1 204.2  -92.0    184.1       51
 
+Scaled residuals:
+    Min      1Q  Median     3Q    Max
+-2.3818 -0.7888 -0.2024 0.5146 2.8796
+
 Random effects:
  Groups Name        Variance Std.Dev.
  herd   (Intercept)   0.4125   0.6423
@@ -308,7 +312,8 @@ def test_saved_and_loaded(name, request, tmp_path):
     fit = request.getfixturevalue(name)
     fit.save(tmp_path / "m")
     loaded = ranef.load(tmp_path / "m")
-    assert str(loaded) == str(fit)
+    # residuals need the rows
+    assert str(loaded) == re.sub(r"Scaled residuals:\n.*\n.*\n\n", "", str(fit))
     assert loaded.model.family == fit.model.family
     assert loaded.dispersion == fit.dispersion
 

@@ -289,7 +289,7 @@ class Fit(Estimates):
             Add the correlations of the fixed effects.
         """
         scaled = None
-        if self._design is not None and self.model.spec.kind == "number" and self.model.sample is None:
+        if self._design is not None and self.model.spec.kind != "ordered" and self.model.sample is None:
             scaled = scaled_residual_quantiles(self.model, self._design)
         return Text(summary_text(self.model, self._formula, ddf, correlation, scaled))
 
