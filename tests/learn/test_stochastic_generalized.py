@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ranef
+from ranef.data import simulate
 
 ROWS, USERS, ITEMS = 4000, 120, 80
 
@@ -125,3 +126,27 @@ def test_no_variance_ends_at_the_boundary() -> None:
     assert found.converged
     for a, b in zip(exact.model.varcorr, found.model.varcorr, strict=True):
         assert abs(a.vcov - b.vcov) < 0.1 * a.se if np.isfinite(a.se) else b.sdcor < 0.05
+
+
+@pytest.mark.parametrize(("family", "rows"), [("poisson", 60_000), ("bernoulli", 120_000), ("ordinal", 80_000)])
+def test_the_truth_comes_back(family: str, rows: int) -> None:
+    # many rows a level: Laplace's own bias is then small
+    made = simulate(
+        rows,
+        {"user": 700, "item": 400},
+        sd={"user": 0.7, "item": 0.5},
+        fixed={} if family == "ordinal" else {"(Intercept)": 0.2, "x": 0.3},
+        activity=0.5,
+        family=family,
+        seed=4,
+    )
+    fit = ranef.fit(made.formula, made.data, family=family, solver="stochastic")
+    assert fit.converged
+    for row in fit.model.varcorr:
+        assert abs(row.vcov - made.truth.covariance[row.grp][0, 0]) < 3.5 * row.se
+        assert row.mcse < 0.05 * row.se
+    for row in fit.fixef().to_pylist():
+        if row["term"] in made.truth.beta:
+            assert abs(row["estimate"] - made.truth.beta[row["term"]]) < 3.5 * row["se"]
+    for parameter, truth in zip(fit.model.info.family_parameters, made.truth.thresholds or (), strict=True):
+        assert abs(parameter.value - truth) < 3.5 * parameter.se

@@ -312,3 +312,25 @@ def signed(first, last, root, seed, out):
         bits = signs(n, seed)
         for s in range(out.shape[1]):
             out[n - first, s] = root[n - first] * (2.0 * np.float64((bits >> np.uint64(s)) & np.uint64(1)) - 1.0)
+
+
+@njit(nogil=True, cache=True)
+def add_variances(values, own, count, right, out):
+    """Add each row's variance, probe by probe, times ``right``, shape (rows, sides), to ``out`` (probes, sides).
+
+    Parameters
+    ----------
+    values : float64 array, shape (rows, probes and exact directions)
+        The variance is ``own`` (rows,) plus the square of the probe's and of each exact direction's.
+    count : int
+        Probes.
+    """
+    known = values.shape[1]
+    for n in range(values.shape[0]):
+        exact = own[n]
+        for s in range(count, known):
+            exact += values[n, s] * values[n, s]
+        for s in range(count):
+            h = exact + values[n, s] * values[n, s]
+            for j in range(right.shape[1]):
+                out[s, j] += h * right[n, j]

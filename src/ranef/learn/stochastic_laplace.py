@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import block_diag
 
+from ranef.kernel.weighted import add_variances
 from ranef.learn.criterion import chain_rule, curvature
 from ranef.learn.directions import along, components, directions
 from ranef.learn.laplace import (
@@ -345,22 +346,28 @@ def _implicit(
     weight_phi : float64 array, shape (probes, parameters of the family)
         At a given mode.
     """
-    of, cross, known = problem.of, mode.cross, given.rest.shape[1]
-    columns = flat(cross, beside(given, found.moves))
+    of, cross = problem.of, mode.cross
+    columns, moves = flat(cross, given), flat(cross, found.moves)
     x = flat(cross, mode.x)[:, 0]
 
-    def piece(first: int, last: int) -> tuple[FloatArray, FloatArray]:
-        values = row_values(of.pattern, columns, first, last)
-        squares = values[:, :known] ** 2
-        exact = own_variances(of.pattern, own, first, last) + squares[:, count:].sum(axis=1)
-        variances = squares[:, :count] + exact[:, None]
+    def piece(first: int, last: int) -> tuple[FloatArray]:
         arguments = of.y[first:last], eta(of, x, first, last), part(of.weights, first, last), phi
         third = of.family.derivatives(*arguments)[3]
         weight_phi = of.family.parameter_derivatives(*arguments)[2]
-        return -variances.T @ (third[:, None] * values[:, known:]), variances.T @ weight_phi
+        moved = row_values(of.pattern, moves, first, last)
+        moved *= -third[:, None]
+        out = np.zeros((count, moves.shape[1] + weight_phi.shape[1]))
+        add_variances(
+            row_values(of.pattern, columns, first, last),
+            own_variances(of.pattern, own, first, last),
+            count,
+            np.concatenate([moved, weight_phi], axis=1) if weight_phi.shape[1] else moved,
+            out,
+        )
+        return (out,)
 
-    implicit, weight_phi = sums_of_rows(of.pattern, piece)
-    return implicit, weight_phi
+    (sums,) = sums_of_rows(of.pattern, piece)
+    return sums[:, : moves.shape[1]], sums[:, moves.shape[1] :]
 
 
 def _by_parameters(problem: Laplace, moving: tuple[FloatArray, ...], factors: tuple[FloatArray, ...]) -> FloatArray:

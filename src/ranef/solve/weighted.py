@@ -331,7 +331,7 @@ def sums_by(
             for first, last in cut(piece.rows):
                 values, *more = part(first, last)
                 for f, out in enumerate([*totals, *buffers]):
-                    weighted.add_rows(first, last, pattern.codes[:, f], pattern.z, int(pattern.z_start[f]), values, out)
+                    _add_rows(pattern, f, first, last, values, out)
                 new = [pattern.x[first:last].T @ values, *more]
                 others = [a + b for a, b in zip(others, new, strict=True)] if others else new
             engine.storage.trim()
