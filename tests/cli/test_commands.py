@@ -14,7 +14,7 @@ from pyarrow import csv
 
 import ranef
 from ranef.cli import main
-from ranef.data import epil, pastes, penicillin, sleepstudy
+from ranef.data import epil, pastes, penicillin, sleepstudy, wine
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 KEYS = {
@@ -340,3 +340,33 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in out for name in ("fit", "show", "predict", "simulate", "demo"))
     assert main([]) == 2
     assert "ranef demo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        ([], ["1", "2", "3", "4", "5"]),
+        (["--type", "class"], ["fit"]),
+        (["--type", "link", "--interval", "confidence"], ["fit", "lwr", "upr"]),
+        (["--type", "probabilities", "--interval", "confidence"], ["1", "lwr_1", "upr_1"]),
+    ],
+)
+def test_predictions_of_an_ordinal_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], columns: list[str]
+) -> None:
+    data = wine()
+    fit = ranef.fit("rating ~ temp + contact + (1 | judge)", data, family="ordinal")
+    fit.save(tmp_path / "model")
+    # another column of the name that a prediction takes
+    pq.write_table(data.append_column(columns[0], pa.array(range(72))), tmp_path / "rows.parquet")
+    out = tmp_path / "predicted.parquet"
+    words = ["predict", str(tmp_path / "model"), str(tmp_path / "rows.parquet"), "--out", str(out), *options]
+    assert main([*words, "--keep", "judge"]) == 0
+    found = pq.read_table(out)
+    assert set(columns) <= set(found.column_names)
+    assert found["judge"].to_pylist() == data["judge"].to_pylist()
+    if options == ["--type", "class"]:
+        assert found["fit"].to_pylist() == fit.predict(data, type="class").tolist()
+    assert "72 rows in" in capsys.readouterr().err
+    assert main([*words, "--keep", columns[0]]) == 2
+    assert "the predictions have this name" in capsys.readouterr().err

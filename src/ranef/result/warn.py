@@ -89,6 +89,9 @@ def _warn_about_unbounded(model: Model) -> None:
     others = [name for name in model.info.unbounded if name not in {*sds, "theta"}]
     if others:
         thresholds = [one.name for one in model.info.family_parameters]
+        # SciPy, which predictions do without
+        from ranef.learn.unbounded import without_maximum
+
         message = f"{without_maximum(others, thresholds)}. Their estimates are where the search ended"
         warn(message, ConvergenceWarning)
 
