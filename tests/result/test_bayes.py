@@ -14,7 +14,7 @@ import pytest
 from scipy.special import expit
 
 import ranef
-from ranef.errors import ConvergenceWarning, OptionError
+from ranef.errors import ConvergenceWarning, FitError, OptionError
 from ranef.result.document import document
 from ranef.result.fit import Fit
 
@@ -289,5 +289,9 @@ def test_priors_hold_what_the_data_do_not_say() -> None:
     mean, sd = fit.fixef()["estimate"][1].as_py(), fit.fixef()["se"][1].as_py()
     assert 1 < mean < 4.5
     assert 0.4 < sd < 1.5
+    with pytest.raises(FitError, match=r"improper: x can grow .* prior=\{'fixed': 2.5\}"):
+        _fit("y ~ x + (1 | g)", table, family="bernoulli")
+    with pytest.raises(FitError, match="improper: x can grow"):
+        _fit("y ~ x + (1 | g)", table, family="bernoulli", link="probit", draws=20, warmup=0)
     tight = _fit("Reaction ~ Days + (1 | Subject)", ranef.data.sleepstudy(), prior={"sd": 0.01, "df": 50})
     assert tight.varcorr()["sdcor"][0].as_py() < 1

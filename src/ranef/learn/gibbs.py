@@ -16,7 +16,7 @@ from ranef.design.build import Design
 from ranef.design.matrix import INTERCEPT
 from ranef.design.spec import distinct
 from ranef.engine.threads import Engine
-from ranef.errors import OptionError, nearest
+from ranef.errors import FitError, OptionError, nearest
 from ranef.family import Family
 from ranef.family.ordinal import Ordinal
 from ranef.learn.assemble import fixed_variance, random_variance
@@ -28,6 +28,7 @@ from ranef.learn.likelihood import likelihood
 from ranef.learn.mode import ConjugateGradients, Exact
 from ranef.learn.scaling import Scaling, scale, scale_generalized
 from ranef.learn.sweep import FixedPrior, State, Target, placed
+from ranef.learn.unbounded import refuse_improper
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.reweigh import reweigh
 from ranef.solve.rows import Rows
@@ -84,11 +85,22 @@ def fit_gibbs(
         The family has no augmentation, or a prior names a coefficient that is not there.
     DataError
     FitError
+        The posterior is improper, or the numerics broke down.
     """
     begun = time.perf_counter()
     target, chosen = prepare_target(design, family, engine, prior, solver)
-    drawn = run_chains(target, _starts(target, design, start), lengths, seed, report)
-    return _model(design, target, drawn, lengths, chosen, begun)
+    names = [design.spec.fixed.names[j] for j in target.scaling.columns]
+    flat = [name for name, precision in zip(names, target.fixed.beta, strict=True) if precision == 0]
+    # of a Gaussian family there are no such parameters
+    flat += [name for name, p in zip(target.of.family.parameters, target.fixed.phi, strict=False) if p == 0]
+    try:
+        drawn = run_chains(target, _starts(target, design, start), lengths, seed, report)
+    except FitError:
+        refuse_improper(design, family, flat)
+        raise
+    model = _model(design, target, drawn, lengths, chosen, begun)
+    refuse_improper(design, family, flat, model)
+    return model
 
 
 def prepare_target(

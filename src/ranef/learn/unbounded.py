@@ -71,6 +71,37 @@ def checked(design: Design, family: Family, model: Model) -> Model:
     return replace(model, info=info, vcov=vcov)
 
 
+def refuse_improper(design: Design, family: Family, flat: Collection[str], model: Model | None = None) -> None:
+    """Refuse draws from a posterior that flat priors leave improper.
+
+    Parameters
+    ----------
+    flat : collection of str
+        Fixed effects and thresholds with a flat prior.
+    model : Model, optional
+        What was drawn; looked at first, since a search through all rows takes long. Without, they are searched.
+
+    Raises
+    ------
+    FitError
+        Responses are separated along one of them.
+    """
+    if family.kind not in ("binary", "proportion", "ordered") or not flat:
+        return
+    if model is not None and not _is_suspicious(design, model):
+        return
+    family = family.with_categories(design.spec.response_levels)
+    columns = range(design.x.shape[1]) if model is None else model.fixed_columns
+    found = separated(design, columns, family)
+    if set(found) & set(flat):
+        shown = _shown(found, family.parameters)
+        raise FitError(
+            f"the posterior is improper: {shown} can grow without end, as the responses are separated there (all rows "
+            "of a level, or on one side of a combination of columns, have the same outcome) and its prior is flat. "
+            "Give one: prior={'fixed': 2.5}, say"
+        )
+
+
 @contextmanager
 def explained(design: Design, family: Family) -> Iterator[None]:
     """Numerics that break down are explained by what in the data makes them do so, where that can be found.
@@ -93,13 +124,16 @@ def without_maximum(names: Sequence[str], thresholds: Collection[str] = ()) -> s
     names : sequence of str
     thresholds : collection of str
     """
-    shown = [name for name in names if name != INTERCEPT and name not in thresholds] or list(names)
-    listed = ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
     return (
-        f"the likelihood has no maximum: {listed} can grow without end, as the responses are separated there (all rows "
-        "of a level, or on one side of a combination of columns, have the same outcome). Merge levels, leave out "
-        "columns, or make a factor a random effect"
+        f"the likelihood has no maximum: {_shown(names, thresholds)} can grow without end, as the responses are "
+        "separated there (all rows of a level, or on one side of a combination of columns, have the same outcome). "
+        "Merge levels, leave out columns, or make a factor a random effect"
     )
+
+
+def _shown(names: Sequence[str], thresholds: Collection[str]) -> str:
+    shown = [name for name in names if name != INTERCEPT and name not in thresholds] or list(names)
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
 def _reason(design: Design, family: Family) -> str | None:

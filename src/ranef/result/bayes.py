@@ -186,6 +186,5 @@ def not_together(model: Model) -> str:
     return (
         f"the draws do not tell the posterior well yet: the largest R-hat is {rhat[apart]:.3f} "
         f"({table['parameter'][apart]}; 1.01 or less is good) and the smallest effective sample size {size[few]:.0f} "
-        f"({table['parameter'][few]}; {100 * chains} or more is good). Take more draws= or warmup=; a flat prior where "
-        "the data say nothing (complete separation) never settles: give prior={'fixed': ...}"
+        f"({table['parameter'][few]}; {100 * chains} or more is good). Take more draws= or warmup="
     )
