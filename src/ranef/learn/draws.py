@@ -102,7 +102,7 @@ def draws_from(
         kept = conjugate_gradients(system, right[: cross.random], None, TOLERANCE)[0]
         given = by_block(cross, complete(system, halves, right, kept, False))
         for to, value, m in zip(values, given, fixed.sensitivity, strict=True):
-            to[:, :, some] = value - (m.reshape(-1, len(beta)) @ beta[:, some]).reshape(value.shape)
+            to[:, :, some] = value - np.tensordot(m, beta[:, some], 1)
     return Draws(tuple(values), beta, tuple(parts), own)
 
 
