@@ -67,7 +67,7 @@ def _problem(pool: Engine, name: str, link: str, slope: bool, nodes: int) -> tup
     pattern = weighing(rows, pool)
     beta = np.array([0.2, 0.3])[-rows.x.shape[1] :]
     of = likelihood(member, pattern, y, weights, offset)
-    problem = Quadrature(of, LAYOUT, False, Exact(1e-10), origin(pattern.cross, beta), nodes)
+    problem = Quadrature(of, LAYOUT, False, Exact(1e-10), origin(pattern.cross, beta), nodes=nodes)
     return problem, np.concatenate([[0.8], beta, phi])
 
 
