@@ -55,6 +55,14 @@ def test_what_cannot_be_compared(options, message):
         ranef.anova(fit_of("binomial"), null(**options))
 
 
+def test_proportions_of_other_trials_are_other_responses():
+    data = data_of("binomial").to_pandas()
+    twice = data.assign(size=2 * data["size"], incidence=2 * data["incidence"])
+    other = ranef.fit(CBPP.replace("period", "1"), twice, family="binomial")
+    with pytest.raises(OptionError, match="different values"):
+        ranef.anova(fit_of("binomial"), other)
+
+
 def test_other_families_cannot_be_compared():
     data = data_of("poisson").to_pandas().assign(y=lambda d: d["y"] + 1.0)
     fits = [ranef.fit("y ~ V4 + (1 | subject)", data, family=family) for family in ("poisson", "gamma")]

@@ -133,6 +133,41 @@ def test_covariance_with_the_thresholds():
     np.testing.assert_allclose(shared, batch.x @ model.thresholds.vcov[:2, 2:])
 
 
+CLMM = {
+    "flexible": [
+        [0.46572770, 0.2119237, 0.1982604, 0.1959034, 0.03199102, 0.05898636],
+        [0.21192374, 0.3645223, 0.3797654, 0.4112188, 0.16621278, 0.14481102],
+        [0.19826042, 0.3797654, 0.6544340, 0.6795379, 0.31959259, 0.23218088],
+        [0.19590338, 0.4112188, 0.6795379, 0.9456776, 0.39286902, 0.27544470],
+        [0.03199102, 0.1662128, 0.3195926, 0.3928690, 0.35447532, 0.08409261],
+        [0.05898636, 0.1448110, 0.2321809, 0.2754447, 0.08409261, 0.26268738],
+    ],
+    "symmetric": [
+        [0.32579250, 0.32999860, 0.08084042, 0.14637450, 0.13201400],
+        [0.32999860, 0.58047470, 0.08731149, 0.28853780, 0.21183030],
+        [0.08084042, 0.08731149, 0.17295840, 0.09803121, 0.06020184],
+        [0.14637450, 0.28853780, 0.09803121, 0.34158450, 0.07725586],
+        [0.13201400, 0.21183030, 0.06020184, 0.07725586, 0.25440770],
+    ],
+}
+
+
+def test_covariance_of_thresholds_and_fixed_effects():
+    """``vcov`` of R's ordinal 2022.11-16; its symmetric model's parameters are two middles and a spacing."""
+    table = fit_of("ordinal").vcov(thresholds=True)
+    assert table["term"].to_pylist() == ["1|2", "2|3", "3|4", "4|5", "tempwarm", "contactyes"]
+    found = np.column_stack([table[name].to_numpy() for name in table.column_names[1:]])
+    np.testing.assert_allclose(found, CLMM["flexible"], rtol=2e-2, atol=2e-3)
+    table = ranef.fit(WINE, data_of("ordinal"), family=ranef.ordinal(thresholds="symmetric")).vcov(thresholds=True)
+    found = np.column_stack([table[name].to_numpy() for name in table.column_names[1:]])
+    into = np.zeros((6, 5))
+    into[[0, 1, 2, 3, 4, 5], [0, 0, 1, 1, 3, 4]] = 1.0
+    into[[0, 3], 2] = -1.0, 1.0
+    np.testing.assert_allclose(found, into @ np.array(CLMM["symmetric"]) @ into.T, rtol=2e-2, atol=2e-3)
+    with pytest.raises(OptionError, match="has no thresholds"):
+        fit_of("poisson").vcov(thresholds=True)
+
+
 def test_symmetric_thresholds():
     fit = ranef.fit(WINE, data_of("ordinal"), family=ranef.ordinal(thresholds="symmetric"))
     found = fit.predict(data_of("ordinal"), interval="confidence", level=0.5)

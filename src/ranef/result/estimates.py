@@ -96,9 +96,20 @@ class Estimates(FittedModel):
         """
         return self._table(draws_table(self.model))
 
-    def vcov(self) -> Any:
-        """Covariance matrix of the fixed effects: a column ``term``, then one column a fixed effect."""
-        return self._table(tables.vcov_table(self.model))
+    def vcov(self, thresholds: bool = False) -> Any:
+        """Covariance matrix of the fixed effects: a column ``term``, then one column a fixed effect.
+
+        Parameters
+        ----------
+        thresholds : bool
+            With the thresholds of an ordinal model before them, as ``vcov`` of ``ordinal::clmm``.
+
+        Raises
+        ------
+        OptionError
+            The model has no thresholds, or was saved without their uncertainty.
+        """
+        return self._table(tables.vcov_table(self.model, thresholds))
 
     def _table(self, columns: Any) -> Any:
         return to_library(columns, self._library)

@@ -147,6 +147,8 @@ class Fit(Estimates):
         seed : int
         conditional : bool
             Keep the conditional modes instead of drawing new random effects.
+        data : any data, optional
+            The rows, for a model that was loaded.
         """
         design = self._rows(data)
         draws = simulate(self.model, design, count, seed, conditional)
@@ -391,7 +393,11 @@ class Fit(Estimates):
 def same_response(one: Fit, other: Fit) -> bool:
     """Whether two fits are of the same response, value by value; true if one was loaded and does not hold it."""
     first, second = one._design, other._design
-    return first is None or second is None or np.array_equal(first.y, second.y)
+    if first is None or second is None:
+        return True
+    # a proportion of other trials is another response
+    trials = first.weights is None or second.weights is None or np.array_equal(first.weights, second.weights)
+    return np.array_equal(first.y, second.y) and (trials or first.spec.kind != "proportion")
 
 
 def _check_weights(weights: Any) -> None:

@@ -12,6 +12,7 @@ from ranef.artifact.model import GroupModel, Model
 from ranef.design.spec import GroupSpec, distinct
 from ranef.errors import OptionError
 from ranef.result.satterthwaite import Ddf, fixed_df, two_sided_p
+from ranef.score.thresholds import kept_thresholds
 
 FloatArray = npt.NDArray[np.float64]
 Columns: TypeAlias = dict[str, Any]  # arrays, lists or Arrow arrays of one length
@@ -147,10 +148,30 @@ def varcorr_table(model: Model) -> Columns:
     return texts | {name: np.array([getattr(row, name) for row in rows]) for name in ("vcov", "sdcor", "se", "mcse")}
 
 
-def vcov_table(model: Model) -> Columns:
-    """Covariance matrix of the fixed effects: ``term``, then one column a fixed effect."""
-    columns: Columns = {"term": list(model.fixed_names)}
-    return columns | {name: model.vcov[:, j] for j, name in enumerate(model.fixed_names)}
+def vcov_table(model: Model, thresholds: bool = False) -> Columns:
+    """Covariance matrix of the fixed effects: ``term``, then one column a fixed effect.
+
+    Parameters
+    ----------
+    model : Model
+    thresholds : bool
+        With an ordinal model's thresholds before them.
+
+    Raises
+    ------
+    OptionError
+        There are none, or their uncertainty was not saved.
+    """
+    names, vcov = list(model.fixed_names), model.vcov
+    if thresholds:
+        if model.info.thresholds is None:
+            raise OptionError(f"thresholds=True: a model of family={model.info.family!r} has no thresholds")
+        p, jacobian = len(names), model.family.natural_jacobian(model.phi)
+        into = np.zeros((len(jacobian) + p, p + jacobian.shape[1]))
+        into[: len(jacobian), p:], into[len(jacobian) :, :p] = jacobian, np.eye(p)
+        names = [one.name for one in model.info.family_parameters] + names
+        vcov = into @ kept_thresholds(model).vcov @ into.T
+    return {"term": names} | {name: vcov[:, j] for j, name in enumerate(names)}
 
 
 def find_group(model: Model, group: str) -> tuple[GroupSpec, GroupModel]:
