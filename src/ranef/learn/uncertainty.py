@@ -26,6 +26,8 @@ At = TypeVar("At", bound=Point)
 # The observed information costs two evaluations a parameter: below these sizes that is a fraction of a second.
 MOST_COLUMNS = 500
 MOST_PAIRS = 2e7
+# information that a fixed effect is taken to have, of orthonormal columns
+LEAST = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ def fixed_effects(criterion: Criterion, at: Point, shift: Coefficients | None = 
     # Z'V^-1 X and X'V^-1 X over sigma^2
     crossed = by_block(cross, left)
     precision = left.rest[r : r + p]
-    inverse = np.linalg.inv((precision + precision.T) / 2) if p else np.zeros((0, 0))
+    inverse = _inverse((precision + precision.T) / 2)
     gradient = []
     for basis, factor, g in zip(criterion.layout.basis, at.factors, crossed, strict=True):
         for change in basis:
@@ -81,6 +83,15 @@ def shift_of_modes(cross: CrossProducts, at: Point) -> Coefficients:
     column = at.solve(unit, fixed=True)
     turn = -np.linalg.inv(column.rest[r : r + p])
     return Coefficients(tuple(s @ turn for s in column.stages), column.rest @ turn)
+
+
+def _inverse(precision: FloatArray) -> FloatArray:
+    """Where fixed effects separate the responses there is no information on them, and the variance is huge."""
+    try:
+        return np.asarray(np.linalg.inv(precision), np.float64)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(precision)
+        return np.asarray((vectors / np.maximum(values, LEAST)) @ vectors.T)
 
 
 def _is_small(criterion: Criterion) -> bool:
