@@ -15,6 +15,7 @@ import pytest
 
 from ranef.design.build import build_design
 from ranef.engine.threads import Engine, engine
+from ranef.errors import FitError
 from ranef.family import family
 from ranef.formula import parse
 from ranef.learn.chains import sweep
@@ -179,3 +180,13 @@ def test_the_joint_distribution_stays(name: str) -> None:
 def test_the_joint_distribution_stays_in_a_short_run(name: str) -> None:
     apart = _compare(CASES[name], SHORT, 4, 5)
     assert np.all(np.abs(apart) < 4), apart
+
+
+def test_draws_that_run_away_are_an_error() -> None:
+    with engine(1) as pool:
+        target = _target(CASES["bernoulli"], pool)
+        state = placed(target, _prior_state(target, np.random.default_rng(1)))
+        state = placed(target, replace(state, beta=np.full_like(state.beta, np.inf)))
+        pieces = len(target.of.pattern.pieces)
+        with pytest.raises(FitError, match="run away"):
+            sweep(target, state, (), np.zeros(0), streams(np.random.SeedSequence(1), pieces))

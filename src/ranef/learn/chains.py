@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ranef.errors import FitError
 from ranef.learn.moves import ACCEPTANCE, FIRST_STEP, Move, draw_thresholds, moves_of, walk
 from ranef.learn.sweep import (
     State,
@@ -24,6 +25,10 @@ FloatArray = npt.NDArray[np.float64]
 # numbers that the kept draws of all coefficients may take together, and draws that are kept in any case
 MOST_NUMBERS = 25_000_000
 LEAST_KEPT = 32
+RUN_AWAY = (
+    "the draws have run away to where their likelihood cannot be computed: is the posterior proper? Give fixed effects "
+    "a prior, prior={'fixed': 2.5}, say; are covariates or the offset very large? Scale them"
+)
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,23 @@ class Drawn:
 def sweep(
     target: Target, state: State, moves: tuple[Move, ...], steps: FloatArray, random: Streams
 ) -> tuple[State, FloatArray]:
-    """Draw everything once; also the probabilities with which the moves were accepted."""
-    if target.shift is not None:
-        state, _ = draw_thresholds(target, state, random.parameters)
-    state, accepted = walk(target, state, moves, steps, random.parameters)
-    return draw_covariances(target, draw_coefficients(target, state, random), random), accepted
+    """Draw everything once; also the probabilities with which the moves were accepted.
+
+    Raises
+    ------
+    FitError
+        The draws have run away to where floating point ends.
+    """
+    if not np.isfinite(state.value):
+        raise FitError(RUN_AWAY)
+    try:
+        if target.shift is not None:
+            state, _ = draw_thresholds(target, state, random.parameters)
+        state, accepted = walk(target, state, moves, steps, random.parameters)
+        state = draw_covariances(target, draw_coefficients(target, state, random), random)
+    except np.linalg.LinAlgError as error:
+        raise FitError(RUN_AWAY) from error
+    return state, accepted
 
 
 def tuned(steps: FloatArray, accepted: FloatArray, number: int) -> FloatArray:
