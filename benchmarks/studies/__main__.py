@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.studies import clickstream, exact, growth, slopes
+from benchmarks.studies import clicks, clickstream, exact, growth, slopes
 from benchmarks.studies.page import Section, write
 
 STUDIES: Mapping[str, Callable[[float], Section]] = {
@@ -15,6 +15,7 @@ STUDIES: Mapping[str, Callable[[float], Section]] = {
     "clickstream": clickstream.run,
     "slopes": slopes.run,
     "growth": growth.run,
+    "clicks": clicks.run,
 }
 
 
