@@ -174,7 +174,8 @@ class GroupModel:
         Their covariance given the parameters and the fixed effects, as lme4 reports it.
     sensitivity : float64 array, shape (levels, k, p)
         How the modes fall as the fixed effects rise: ``modes = constant - sensitivity @ beta``. With it,
-        ``conditional + sensitivity @ vcov @ sensitivity'`` includes the fixed effects' uncertainty.
+        ``conditional + sensitivity @ vcov @ sensitivity'`` includes the fixed effects' uncertainty. Zero in a Bayesian
+        fit, whose ``modes`` are posterior means and ``conditional`` their covariance over all parameters.
     """
 
     levels: Levels

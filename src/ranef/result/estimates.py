@@ -62,7 +62,7 @@ class Estimates(FittedModel):
             Add a column ``sd_...`` for each coefficient.
         kind : {"conditional", "prediction"}
             Standard deviations given the parameters and the fixed effects, as lme4; or with the fixed effects'
-            uncertainty.
+            uncertainty. A Bayesian fit has posterior means, and one kind: the posterior's, over all parameters.
 
         Raises
         ------
