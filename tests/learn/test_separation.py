@@ -7,6 +7,7 @@ import pytest
 
 import ranef
 from ranef.design.build import build_design
+from ranef.errors import FitError
 from ranef.family import family
 from ranef.formula import parse
 from ranef.learn import separation
@@ -155,3 +156,13 @@ def test_huge_counts(scale, rows):
     assert fit.converged
     # log odds are twice the log of the mean
     assert fit.fixef()["estimate"][1] == pytest.approx(0.6, abs=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_column_that_is_the_response_is_refused_whatever_its_standard_error(seed: int) -> None:
+    """Where all rows are certain, a standard error of rounding may look like any other."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, 600)
+    rows = {"y": y, "x": y.astype(float), "g": rng.integers(0, 30, 600)}
+    with pytest.raises(FitError, match="x can grow without end"):
+        ranef.fit("y ~ x + (1 | g)", rows, family="bernoulli")

@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 # of the linear predictor: a fixed effect's standard error times its column's size, or a random effect's standard
 # deviation; odds ratios of e^5 are seldom real
 SUSPICIOUS = 5.0
+# of the linear predictor: what a column adds
+LARGEST = 20.0
 # a deviance this near to zero says that every row's category is certain
 CERTAIN = 1e-4
 # of a count's variance: what a negative binomial adds to that of a Poisson
@@ -176,13 +178,17 @@ def _own(family: Family, found: Sequence[str]) -> set[str]:
 
 
 def _is_suspicious(design: Design, model: Model) -> bool:
-    """Whether a fixed effect or threshold is so uncertain that it may have run away."""
+    """Whether a fixed effect or threshold is so large or uncertain that it may have run away."""
+    if design.spec.kind in ("binary", "ordered") and model.info.deviance < CERTAIN:
+        return True
     if any(not one.se < SUSPICIOUS for one in model.info.family_parameters if model.info.thresholds is not None):
         return True
     square, rows = np.zeros(len(model.beta)), len(design.y)
     for part in design.storage.pieces(rows):
         square += np.sum(design.x[part][:, model.fixed_columns] ** 2, axis=0) / rows
-    return bool(np.any(~(np.sqrt(square * np.diag(model.vcov)) < SUSPICIOUS)))
+    # where everything is certain, standard errors have no digits left
+    far = ~(np.sqrt(square) * np.abs(model.beta) < LARGEST)
+    return bool(np.any(far | ~(np.sqrt(square * np.diag(model.vcov)) < SUSPICIOUS)))
 
 
 def _unbounded_sds(design: Design, model: Model) -> Iterator[str]:
