@@ -7,12 +7,16 @@ parameters ``phi``) a linear predictor moves by ``d'dbeta + s'dphi``, besides th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ranef.artifact.model import FloatArray, Model, Thresholds
 from ranef.errors import OptionError
-from ranef.family import Family
 from ranef.score.rows import Batch
+
+if TYPE_CHECKING:
+    from ranef.family import Family
 
 # a probability of 1 to the last digit has no logit
 LARGEST = 1.0 - 1e-15
