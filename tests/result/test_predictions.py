@@ -241,3 +241,36 @@ def test_gaussian_models_have_two_types():
 def test_the_source_is_read_for_its_columns_only():
     source = open_source(data_of("ordinal").select(["temp", "contact", "judge"]))
     assert len(fit_of("ordinal").predict(source, type="link")) == 72
+
+
+@pytest.mark.parametrize("family", ["poisson", "gamma"])
+def test_coverage_of_intervals(family):
+    """40 data sets: means of known levels, and new responses of known and new levels, in 90 % intervals.
+
+    Four standard errors of the mean over data sets; intervals of counts hold more, as their limits are whole.
+    """
+    rng, levels = np.random.default_rng(1), 40
+    member = getattr(ranef, family)()
+    phi = np.array([-1.0]) if family == "gamma" else np.zeros(0)
+    shares = []
+    for _ in range(40):
+        effects = 0.6 * rng.standard_normal(levels + 20)
+        g, x = np.repeat(np.arange(levels), 8), rng.standard_normal(8 * levels)
+        y = member.simulate(rng, 0.8 + 0.4 * x + effects[g], None, phi)
+        fit = ranef.fit("y ~ x + (1 | g)", {"y": y, "x": x, "g": g}, family=family)
+        rows = {"x": rng.standard_normal(levels + 20), "g": np.arange(levels + 20)}
+        eta = 0.8 + 0.4 * rows["x"] + effects
+        new = member.simulate(rng, eta, None, phi)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ranef.UnknownLevelWarning)
+            confidence, prediction = (
+                fit.predict(rows, interval=kind, level=0.9) for kind in ("confidence", "prediction")
+            )
+        inside = (new >= prediction["lwr"]) & (new <= prediction["upr"])
+        mean = (np.exp(eta) >= confidence["lwr"]) & (np.exp(eta) <= confidence["upr"])
+        shares.append([mean[:levels].mean(), inside[:levels].mean(), inside[levels:].mean()])
+    found, error = np.mean(shares, axis=0), np.std(shares, axis=0) / np.sqrt(len(shares))
+    assert (found > 0.9 - 4 * error).all()
+    assert found[0] < 0.9 + 4 * error[0]
+    if family == "gamma":
+        assert (found < 0.9 + 4 * error).all()
