@@ -69,7 +69,15 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     return [*("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines), ""]
 
 
-def write(path: Path, name: str, section: Section, share: float, seconds: float, order: Sequence[str]) -> None:
+def write(
+    path: Path,
+    name: str,
+    section: Section,
+    share: float,
+    seconds: float,
+    order: Sequence[str],
+    preface: str = PREFACE,
+) -> None:
     """Replace one section of the page, which is made if there is none; the others stay as they are."""
     sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
     sections[name] = "\n".join(
@@ -81,7 +89,7 @@ def write(path: Path, name: str, section: Section, share: float, seconds: float,
         ]
     ).strip()
     parts = [f"## {name}\n\n{sections[name]}\n" for name in order if name in sections]
-    path.write_text("\n".join([PREFACE, *parts]), encoding="utf-8")
+    path.write_text("\n".join([preface, *parts]), encoding="utf-8")
 
 
 def _sections(text: str) -> dict[str, str]:
