@@ -60,7 +60,7 @@ def run() -> Section:
     body = [
         f"`{FORMULA}`, family ordinal (logit, flexible thresholds), Laplace; {one['nobs']:,} rows,",
         f"{one['solver']} solver, {one['iterations']} evaluations, {one['probes']} probes; median of {REPEATS} "
-        f"processes, from importing the library to the printed summary of the Parquet file; peak {one['peak']:.0f} MiB.",
+        f"processes, from the import to the printed summary of the Parquet file; peak {one['peak']:.0f} MiB.",
         "",
         *table(["", "estimate", "se", "mcse"], estimates),
         f"Test: {len(y):,} rows at random, fits from the {train.num_rows:,} others. The Gaussian fit's probability",
