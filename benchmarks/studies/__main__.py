@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.studies import clicks, clickstream, exact, growth, slopes
+from benchmarks.studies import clicks, clickstream, exact, families, growth, slopes
 from benchmarks.studies.page import Section, write
 
 STUDIES: Mapping[str, Callable[[float], Section]] = {
     "exact": exact.run,
+    "families": families.run,
     "clickstream": clickstream.run,
     "slopes": slopes.run,
     "growth": growth.run,
