@@ -45,6 +45,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.passes
+	$(BIN)/python -m benchmarks.clicks
 
 format: $(READY)
 	$(BIN)/python -m ruff check --fix .

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.clicks import assistments, binary20m, diamond, movielens, ordinal, peers100k
+from benchmarks.clicks import assistments, binary20m, movielens, ordinal, peers100k
 from benchmarks.clicks.real import Unavailable
 from benchmarks.studies.page import Section, write
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
     "movielens": movielens.run,
     "peers100k": peers100k.run,
-    "diamond": diamond.run,
     "assistments": assistments.run,
     "ordinal": ordinal.run,
     "binary20m": binary20m.run,

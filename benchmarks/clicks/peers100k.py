@@ -16,16 +16,20 @@ GROUPS = {"user": 2_000, "item": 800}
 TRUTH = {"sd": {"user": 0.8, "item": 1.0}, "fixed": {"(Intercept)": 0.3}}
 SOLVERS = ("auto", "exact", "stochastic")
 REPEATS = 7
+PEER_REPEATS = 3
 LEAST_FACTOR, MOST_OFF = 80.0, 0.05
-PATIENCE = 350.0
+PATIENCE = 100.0
 
 
 def run() -> Section:
     """Fit with both, in this process and in R."""
     simulated = ranef.data.simulate(ROWS, GROUPS, family="bernoulli", seed=1, **TRUTH)
-    peer = glmer(simulated.data, "y", tuple(GROUPS), PATIENCE)
-    if peer is None:
+    # one run of lme4 may take half as long again as another
+    runs = [glmer(simulated.data, "y", tuple(GROUPS), PATIENCE) for _ in range(PEER_REPEATS)]
+    done = sorted((run for run in runs if run is not None), key=lambda run: run.seconds)
+    if len(done) < PEER_REPEATS:
         raise RuntimeError(f"lme4 took over {PATIENCE:.0f} s for {ROWS:,} rows")
+    peer = done[PEER_REPEATS // 2]
     theirs = {"(Intercept)": peer.intercept, **peer.variances}
     lines = [["lme4", f"{peer.seconds:.2f}", "", f"{peer.m2loglik:.3f}", *(f"{x:.6f}" for x in theirs.values()), ""]]
     bars = []
@@ -42,8 +46,9 @@ def run() -> Section:
     groups = document(fit)["groups"]
     body = [
         f"`{simulated.formula}`, family bernoulli, Laplace (`nAGQ = 1`); {ROWS:,} simulated rows,",
-        f"{groups['user']:,} users, {groups['item']:,} items. lme4 fits once, only `glmer` timed; ranef from the table "
-        f"in memory to the estimates, median of {REPEATS}.",
+        f"{groups['user']:,} users, {groups['item']:,} items. lme4: only `glmer` timed, median of "
+        f"{PEER_REPEATS} processes ({done[0].seconds:.1f} to {done[-1].seconds:.1f} s);",
+        f"ranef from the table in memory to the estimates, median of {REPEATS} after one to warm up.",
         "`off`: the largest distance to lme4's, in standard errors of the fit itself.",
         "",
         *table(["", "seconds", "times", "-2 log L", *theirs, "off"], lines),
