@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,15 @@ from ranef.engine.threads import Engine
 from ranef.errors import FitError
 from ranef.learn.assemble import Outcome, Problem, assemble, natural
 from ranef.learn.criterion import Criterion
+from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, FIRST_PROBES, noise, search_doubling
 from ranef.learn.draws import draw_posterior
 from ranef.learn.held import Given, Held, Holding, hold, whole_point
 from ranef.learn.minimise import Step, minimise
 from ranef.learn.newton import Point
-from ranef.learn.noise import coverage_factor, precise_enough, standard_error
+from ranef.learn.noise import precise_enough, standard_error
 from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
-from ranef.learn.probes import draw_probes
-from ranef.learn.root import Equations, Root, coarse_start, find_root
+from ranef.learn.probes import Probes, draw_probes
+from ranef.learn.root import Equations, Root, coarse_start
 from ranef.learn.saturation import saturated
 from ranef.learn.scaling import scale
 from ranef.learn.start import moment_start
@@ -52,18 +53,12 @@ Solver = Literal["auto", "exact", "stochastic", "bound"]
 TOLERANCE = 1e-9
 STOCHASTIC_TOLERANCE = 1e-5
 MAX_ITERATIONS = 200
-FIRST_PROBES = 8
-MOST_PROBES = 64
 LOGDET_PROBES = 8
 POSTERIOR_DRAWS = 32
-# of a parameter's standard error
-LARGEST_NOISE = 0.05
-# with as many rows an evaluation costs more than its overhead, and a few with few probes save one with many
-COARSE_ROWS, COARSE_PROBES = 500_000, 2
 EXACT_COLUMNS = 2_000
+EXACT_PAIRS = 2e9
 # with as many columns to factorise, an exact evaluation costs several stochastic ones
 START_COLUMNS, START_PROBES, START_ITERATIONS = 500, 4, 4
-EXACT_PAIRS = 2e9
 
 
 def prepare(design: Design, method: Method, engine: Engine) -> Problem:
@@ -184,7 +179,7 @@ def fit_gaussian(
 def _stochastic_start(problem: Problem, theta: FloatArray, seed: int) -> FloatArray:
     """A start for the exact search from a few evaluations of the stochastic one, which cost far less than its own."""
     criterion = problem.criterion
-    few = draw_probes(problem.rows, criterion.cross, criterion.engine, START_PROBES, seed)
+    few = _drawn(problem, START_PROBES, seed)
     return coarse_start(estimating(criterion, few), theta, START_ITERATIONS)[0]
 
 
@@ -200,42 +195,42 @@ def _fit_stochastic(
     begun: float,
 ) -> Model:
     criterion = problem.criterion
-    count = FIRST_PROBES if probes is None else probes
     history: list[Step] = []
     searched = time.perf_counter()
-    near = False
-    drawn = draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed)
-    if criterion.cross.rows >= COARSE_ROWS:
-        # one evaluation at least is left for the search itself
-        onward = _onward(history, time.perf_counter() - searched, tell)
-        few = estimating(criterion, drawn.first(COARSE_PROBES), False)
-        theta, near = coarse_start(_equations(few, holding), theta, max_iterations - 1, onward)
-    while True:
-        equations = estimating(criterion, drawn)
-        found = find_root(
-            _equations(equations, holding),
-            theta,
-            tolerance=tolerance,
-            max_iterations=max_iterations - len(history),
-            near=near,
-            report=_onward(history, time.perf_counter() - searched, tell),
-        )
-        theta, near = found.at.theta, True
-        enough = probes is not None or count >= MOST_PROBES or _is_precise(found.at, count)
-        if enough or len(history) >= max_iterations:
-            break
-        count *= 2
-        drawn = draw_probes(problem.rows, criterion.cross, criterion.engine, count, seed)
+    first = _drawn(problem, FIRST_PROBES if probes is None else probes, seed)
+
+    def note(step: Step, at: Estimate) -> Step:
+        history.append(replace(step, iteration=len(history), seconds=time.perf_counter() - searched))
+        tell(history[-1], at)
+        return history[-1]
+
+    few = estimating(criterion, first.first(COARSE_PROBES), False)
+    search = search_doubling(
+        lambda count: _equations(
+            estimating(criterion, first if count == first.count else _drawn(problem, count, seed)), holding
+        ),
+        theta,
+        coarse=_equations(few, holding) if criterion.cross.rows >= COARSE_ROWS else None,
+        probes=probes,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        report=note,
+    )
+    found = search.root
     if holding is None:
         at, uncertainty = found.at, parameter_uncertainty(criterion, found.at)
         # the residual variance follows theta: its derivative is minus the quadratic part of the score
         moves = np.concatenate([np.eye(len(theta)), -at.profile[None] / criterion.degrees])
     else:
-        at, moves = whole_point(found.at, holding), holding.jacobian(holding.whole(theta))
-        uncertainty = held_uncertainty(criterion, _held(equations, holding), found.at)
-    noise = moves @ _noise(found.at, count) @ moves.T
-    root = Root(at, found.converged and enough, tuple(history), found.decrement)
-    return _stochastic_model(problem, root, noise, uncertainty, count, seed, begun, holding)
+        at, moves = whole_point(found.at, holding), holding.jacobian(holding.whole(found.at.theta))
+        uncertainty = held_uncertainty(criterion, cast(Held[Estimate], search.equations), found.at)
+    covariance = moves @ noise(found.at, search.probes) @ moves.T
+    root = Root(at, found.converged and search.enough, search.history, found.decrement)
+    return _stochastic_model(problem, root, covariance, uncertainty, search.probes, seed, begun, holding)
+
+
+def _drawn(problem: Problem, count: int, seed: int) -> Probes:
+    return draw_probes(problem.rows, problem.criterion.cross, problem.criterion.engine, count, seed)
 
 
 def _fit_given(problem: Problem, holding: Holding, seed: int, begun: float) -> Model:
@@ -284,34 +279,9 @@ def _stochastic_model(
 
 def _equations(equations: Estimating, holding: Holding | None) -> Equations[Estimate]:
     """The estimating equations, over what is free."""
-    return equations if holding is None else _held(equations, holding)
-
-
-def _held(equations: Estimating, holding: Holding) -> Held[Estimate]:
+    if holding is None:
+        return equations
     return Held(Unprofiled(equations, equations.criterion), holding)
-
-
-def _onward(history: list[Step], since: float, tell: Callable[[Step, Point], None]) -> Callable[[Step, Estimate], None]:
-    """What a search reports to: its steps are counted and timed on from those of the searches before it."""
-    first = len(history)
-
-    def note(step: Step, at: Estimate) -> None:
-        history.append(replace(step, iteration=first + step.iteration, seconds=since + step.seconds))
-        tell(history[-1], at)
-
-    return note
-
-
-def _noise(at: Estimate, probes: int) -> FloatArray:
-    """Monte-Carlo covariance of the parameters that are searched."""
-    inverse = np.linalg.pinv(at.metric, hermitian=True)
-    return np.asarray(coverage_factor(probes) ** 2 * inverse @ at.gradient_covariance @ inverse)
-
-
-def _is_precise(at: Estimate, probes: int) -> bool:
-    """Whether the Monte-Carlo error of every parameter is small beside its standard error."""
-    errors = np.sqrt(2 * np.diag(np.linalg.pinv(at.metric, hermitian=True)).clip(0))
-    return bool(np.all(np.diag(_noise(at, probes)) <= (LARGEST_NOISE * errors) ** 2))
 
 
 def is_exact_cheap(cross: CrossProducts) -> bool:

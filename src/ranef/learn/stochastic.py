@@ -47,7 +47,9 @@ class Estimating:
 
     def evaluate(self, theta: FloatArray, near: Estimate | None = None, tolerance: float | None = None) -> Estimate:
         """`estimate`."""
-        warm = None if near is None else near.warm
+        # one side each for the fixed effects, the response, the probes and the shifts; other probes are no start
+        sides = self.criterion.cross.fixed + 1 + self.probes.count + self.shifts.rest.shape[1]
+        warm = None if near is None or near.warm["solution"].shape[1] != sides else near.warm
         return estimate(self, theta, warm, TOLERANCE if tolerance is None else tolerance)
 
     def canonical(self, theta: FloatArray) -> FloatArray:

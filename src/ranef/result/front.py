@@ -20,7 +20,8 @@ from ranef.family import family as family_of
 from ranef.formula import parse
 from ranef.learn import gaussian, generalized
 from ranef.learn.augment import augmentation_of, has_augmentation
-from ranef.learn.gaussian import MOST_PROBES, Solver, fit_gaussian
+from ranef.learn.doubling import MOST_PROBES
+from ranef.learn.gaussian import Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
 from ranef.learn.gibbs import fit_gibbs
 from ranef.learn.held import Given
