@@ -19,13 +19,13 @@ FORMULA = "y ~ 1 + (1 | user) + (1 | item)"
 # says when it searches; the tolerance that both ask for is out of reach, so the search is long
 ANNOUNCED = """
 import sys, threading
-from ranef.learn import gaussian
+from ranef.learn import doubling
 
-def announced(*arguments, search=gaussian.find_root, **options):
+def announced(*arguments, search=doubling.find_root, **options):
     print("searching", flush=True)
     return search(*arguments, **options)
 
-gaussian.find_root = announced
+doubling.find_root = announced
 """
 COMMAND = """
 from ranef.cli import main
@@ -49,20 +49,21 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupted(code: str, folder: Path, *arguments: str) -> tuple[int, str, str, float]:
     """Exit code, output, errors, and seconds from the signal to the end."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", ANNOUNCED + code, *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "searching\n"
-    # into the first evaluations
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    out, err = process.communicate(timeout=60)
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        # into the first evaluations
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        out, err = process.communicate(timeout=60)
+    assert first == "searching\n", f"the process ended before it searched: {err}"
     return process.returncode, out, err, time.monotonic() - begun
 
 
