@@ -166,7 +166,7 @@ def test_unknown_code_without_its_text() -> None:
         ("~ k", r"column 'k' has only the level 'same' in the rows used.*drop k from"),
         ("~ x:k", r"only the level 'same'"),
         ("~ x > 100", r"x > 100 has only the level 'FALSE'.*drop x > 100 from"),
-        ("~ d", r"column 'd' holds dates.*days since.*factor\(d\)"),
+        ("~ d", r"column 'd' holds dates.*week\(d\).*factor\(d\).*days since"),
         ("~ scale(d)", r"column 'd' holds dates but stands in scale\(d\) where a number is needed"),
         ("~ log(a)", r"column 'a' holds text or categories but stands in log\(a\) where a number is needed"),
         ("~ I(x + a)", r"column 'a' holds text or categories but stands in x \+ a "),

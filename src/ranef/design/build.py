@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ranef.design.columns import Operation, evaluate
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
+from ranef.design.periods import period_of, periods_of, with_periods
 from ranef.design.pieces import Derived, Numbers, by_pieces, is_constant
 from ranef.design.response import (
     WEIGHTS,
@@ -36,7 +37,7 @@ from ranef.design.rows import (
 from ranef.design.spec import DesignSpec, GroupSpec, ResponseKind, TermSpec
 from ranef.errors import DataError, OptionError, nearest
 from ranef.formula import check_columns
-from ranef.formula.nodes import Expression, Formula, Name, RandomTerm, Response
+from ranef.formula.nodes import Call, Expression, Formula, Name, RandomTerm, Response
 from ranef.storage import MEMORY, Storage
 from ranef.table import (
     MISSING_IN_CSV,
@@ -172,6 +173,8 @@ def build_design(
     """
     response = response_of(formula, kind)
     check_columns(formula, source.columns)
+    periods = periods_of(formula)
+    source = with_periods(source, periods)
     column_weights = weights if isinstance(weights, str) else None
     for option, name in (("weights", column_weights), ("offset", offset)):
         _check_option_column(option, name, source.columns)
@@ -228,6 +231,7 @@ def build_design(
         groups=tuple(spec for spec, _ in groups),
         offsets=computed.offsets,
         weights=column_weights if column_weights or weights is None else "(array)",
+        periods=periods,
     )
     _check_counts(spec, [group for _, group in groups], rows.table.rows)
     _check_apart(spec, [group for _, group in groups], computed.x)
@@ -279,7 +283,11 @@ def _roles(
 
 
 def _group_columns(term: RandomTerm) -> tuple[str, ...]:
-    return tuple(part.name for part in term.group if isinstance(part, Name))
+    return tuple(
+        period_of(part).name if isinstance(part, Call) else part.name
+        for part in term.group
+        if isinstance(part, Name | Call)
+    )
 
 
 def _check_option_column(option: str, name: Any, kinds: Mapping[str, ColumnKind]) -> None:

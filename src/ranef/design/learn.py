@@ -32,12 +32,13 @@ from ranef.design.columns import (
     is_truth,
 )
 from ranef.design.contrasts import CONTRASTS, MOST_POLY_LEVELS, Contrast
+from ranef.design.periods import period_of
 from ranef.design.polynomials import polynomial_recurrence
 from ranef.design.roles import FACTOR_CALLS, is_factor, level_test, require_levels, require_number
 from ranef.errors import DataError, FormulaError, nearest
 from ranef.formula import label
 from ranef.formula.nodes import Binary, Call, Expression, Name, Number, Text, Truth, Unary
-from ranef.formula.operations import OPERATIONS
+from ranef.formula.operations import OPERATIONS, PERIODS
 from ranef.table.kinds import ColumnKind
 from ranef.table.levels import used
 from ranef.table.table import FloatArray, Table
@@ -106,6 +107,8 @@ def learn_variable(expression: Expression, table: Table, kinds: Kinds) -> Operat
             return learn_variable(inner, table, kinds)
         case Call(function) if function in FACTOR_CALLS:
             return _factor_call(expression, table, kinds)
+        case Call(function) if function in PERIODS:
+            return _categories(expression, period_of(expression).name, table)
         case Call("poly"):
             return _poly(expression, table, kinds)
         case Call("bs"):
@@ -147,8 +150,8 @@ def _binary(expression: Binary, table: Table, kinds: Kinds) -> Operation:
 
 def _call(call: Call, table: Table, kinds: Kinds) -> Operation:
     name = call.function
-    if name in FACTOR_CALLS or name in _BASES:
-        gives = "levels" if name in FACTOR_CALLS else "several columns"
+    if name in FACTOR_CALLS | PERIODS | _BASES:
+        gives = "several columns" if name in _BASES else "levels"
         raise _wrong(call, f"{name}() gives {gives}, not a number; let it stand as a term of its own")
     options = _options(call)
     if name == "I":

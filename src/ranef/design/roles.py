@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from ranef.design.periods import period_of
 from ranef.errors import DataError, nearest
 from ranef.formula import label
 from ranef.formula.nodes import Binary, Call, Expression, LinearPart, Name, Text, Unary
+from ranef.formula.operations import PERIODS
 from ranef.table.kinds import ColumnKind
 
 FACTOR_CALLS = frozenset({"factor", "as.factor", "ordered", "C"})
@@ -61,8 +63,9 @@ def is_factor(name: str, kinds: Mapping[str, ColumnKind]) -> bool:
     kind = kind_of(name, kinds)
     if kind == "date":
         raise DataError(
-            f"column {name!r} holds dates, which are neither numbers nor levels; add a column with the number you mean "
-            f"(such as days since a start), or write factor({name}) for one level a date",
+            f"column {name!r} holds dates, which are neither numbers nor levels; write day({name}), week({name}), "
+            f"month({name}) or year({name}) for a level each, factor({name}) for one level a date, or add a column "
+            "with the number you mean (such as days since a start)",
             column=name,
         )
     if kind == "other":
@@ -140,6 +143,8 @@ def _term_uses(expression: Expression, kinds: Mapping[str, ColumnKind]) -> Itera
             yield name, is_factor(name, kinds)
         case Call("I", (inner,)):
             yield from _term_uses(inner, kinds)
+        case Call(function) if function in PERIODS:
+            yield period_of(expression).name, True
         case Call(function, (inner, *_)) if function in FACTOR_CALLS:
             yield from _level_uses(inner, kinds)
         case _:
@@ -171,6 +176,8 @@ def _number_uses(expression: Expression, kinds: Mapping[str, ColumnKind]) -> Ite
                     pending += [(right, part), (left, part)]
                 else:
                     yield test[0], True
+            case Call(function) if function in PERIODS:
+                yield period_of(part).name, True
             case Call(_, (inner, *_)):
                 pending.append((inner, part))
 

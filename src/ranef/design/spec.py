@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ranef.design.matrix import INTERCEPT, ModelMatrixSpec, Value
+from ranef.design.periods import Period
 
 ResponseKind: TypeAlias = Literal["number", "binary", "proportion", "count", "positive", "ordered"]
 
@@ -104,6 +105,8 @@ class DesignSpec(msgspec.Struct, frozen=True):
         Numeric operations, added to the linear predictor.
     weights : str or None
         The column of weights, or a note that they were an array.
+    periods : tuple of Period
+        Columns that are made from dates; they are read as if they were the data's.
     """
 
     formula: str
@@ -112,6 +115,7 @@ class DesignSpec(msgspec.Struct, frozen=True):
     groups: tuple[GroupSpec, ...]
     offsets: tuple[Value, ...]
     weights: str | None
+    periods: tuple[Period, ...] = ()
 
     @property
     def kind(self) -> ResponseKind:

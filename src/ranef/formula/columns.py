@@ -28,6 +28,20 @@ def columns(expression: Expression) -> Iterator[Name]:
             return
 
 
+def calls(formula: Formula) -> Iterator[Call]:
+    """Every column operation that a formula names, the outer before the inner, wherever it stands."""
+    pending = [*_expressions(formula)][::-1]
+    while pending:
+        match pending.pop():
+            case Unary(_, operand):
+                pending.append(operand)
+            case Binary(_, left, right):
+                pending += [right, left]
+            case Call() as call:
+                yield call
+                pending += column_arguments(call)[::-1]
+
+
 def variables(source: Formula | Expression) -> dict[str, Span]:
     """Every column that a formula or an expression names.
 

@@ -46,7 +46,15 @@ OPERATIONS: Mapping[str, Operation] = {
     "as.factor": Operation(),
     "ordered": Operation(),
     "as.numeric": Operation(),
+    "day": Operation(("unit",)),
+    "week": Operation(("unit",)),
+    "month": Operation(("unit",)),
+    "year": Operation(("unit",)),
 }
+
+# Those that bin dates: levels, wherever a factor may stand. What numbers count, where a column holds these.
+PERIODS = frozenset({"day", "week", "month", "year"})
+UNITS = ("D", "s", "ms", "us", "ns")
 
 # Covariance structures around a random term, in glmmTMB's words.
 STRUCTURES: Mapping[str, Covariance] = {"us": "full", "diag": "diagonal", "homdiag": "identity"}
@@ -115,6 +123,10 @@ def _call(call: Call, text: str) -> Call:
             raise error_at(f"The option `{keyword}` of {call.function}() is given twice.", text, value)
         given.add(keyword)
     column, *options = call.arguments
+    if call.function in PERIODS and not isinstance(column, Name):
+        raise error_at(
+            f"{call.function}() takes a column of dates; make anything else a column of the data first.", text, column
+        )
     return replace(
         call,
         arguments=(
@@ -132,6 +144,13 @@ def _option(function: str, name: str, value: Expression, text: str) -> Expressio
     """The constant ``value``, or the contrast of ``C()``."""
     if function == "C" and name == "contrast":
         return _contrast(value, text)
+    if function in PERIODS and not (isinstance(value, Text) and value.value in UNITS):
+        raise error_at(
+            f'The unit of {function}() says what numbers count since 1970-01-01: "s" for seconds; the units are '
+            f"{', '.join(UNITS)}. A column of dates needs none.",
+            text,
+            value,
+        )
     match value:
         case Number() | Text() | Truth() | Unary("-" | "+", Number()):
             return value

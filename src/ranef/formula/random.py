@@ -6,11 +6,11 @@ from typing import TypeAlias
 
 from ranef.formula.expand import Expansion
 from ranef.formula.nodes import Binary, Call, Covariance, Expression, LinearPart, Name, RandomTerm
-from ranef.formula.operations import STRUCTURES
+from ranef.formula.operations import PERIODS, STRUCTURES, resolve
 from ranef.formula.place import error_at
 from ranef.formula.write import random_text
 
-Group: TypeAlias = tuple[Name, ...]
+Group: TypeAlias = tuple[Expression, ...]
 
 _MOST_GROUPS = 100
 
@@ -73,12 +73,14 @@ def _groups(node: Expression, text: str) -> tuple[Group, ...]:
     """The grouping factors right of a bar, each a product of columns."""
     if isinstance(node, Name):
         return ((node,),)
+    if isinstance(node, Call) and node.function in PERIODS:
+        return ((resolve(node, text),),)
     if isinstance(node, Binary) and node.operator in ("|", "||"):
         raise error_at("A second bar cannot stand inside a random term; write two terms.", text, node)
     if not isinstance(node, Binary) or node.operator not in ("+", ":", "*", "/"):
         raise error_at(
-            "A grouping factor is a column, or columns joined by `:`, `/`, `*` or `+`; "
-            "for anything else add a column to the table and name it here.",
+            f"A grouping factor is a column, or {', '.join(sorted(PERIODS))} of a column of dates, or several of these "
+            "joined by `:`, `/`, `*` or `+`; for anything else add a column to the table and name it here.",
             text,
             node,
         )
@@ -108,7 +110,7 @@ def _product(*groups: Group) -> Group:
 
 def _distinct(groups: tuple[Group, ...]) -> tuple[Group, ...]:
     """Without repeats; ``a:b`` and ``b:a`` are one grouping factor."""
-    found: dict[frozenset[Name], Group] = {}
+    found: dict[frozenset[Expression], Group] = {}
     for group in groups:
         found.setdefault(frozenset(group), group)
     return tuple(found.values())

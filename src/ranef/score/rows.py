@@ -13,6 +13,7 @@ import pyarrow as pa
 from ranef.artifact.model import FloatArray, Model
 from ranef.design.columns import Column, Operation, evaluate, leaves
 from ranef.design.matrix import Value, model_matrix
+from ranef.design.periods import with_periods
 from ranef.design.response import response_columns, response_values
 from ranef.design.spec import DesignSpec
 from ranef.errors import DataError, counted
@@ -134,6 +135,7 @@ def read_rows(model: Model, source: Source, selection: Selection, weights: bool 
     grouping = {name for g in active for name in model.spec.groups[g].columns}
     weight = model.spec.weights if weights and model.spec.weights in source.columns else None
     numbers += [weight] if weight and weight not in numbers else []
+    source = with_periods(source, model.spec.periods)
     raw = read_table(source, numbers=numbers, factors=sorted(covariates | grouping))
     codes, unknown = {}, {}
     for g in active:
