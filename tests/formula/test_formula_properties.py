@@ -41,10 +41,16 @@ arithmetic = st.recursive(
 FIXED = ["a", "b:a", "a*b", "(a + b)/c", "(a+b+c)^2 - a:b", "-1", "0", "`my col`", "offset(log(n))"]
 VARIABLES = ["I(x^2 - 1)", "poly(x, 2)", "C(a, 'sum')", "(x > 2)", "a:(x > 2)", "(!q)"]
 RANDOM = ["(x | g)", "(x || g)", "(1 | g/h)", "diag(a*x | g:h)"]
-pieces = st.sampled_from([*FIXED, *VARIABLES, *RANDOM])
+FIELDS = ["(1 | bag(t, sep = ','))", "(x | g:rw(t))", "(1 | rw(t)/g)", "(1 | bag(history(a, g), scale = 'sum'))"]
+LATENT = [
+    "latent(a, b, rank = 2)",
+    "latent(a + b:c + bag(t), rw(h), rank = 'auto')",
+    "fm(a + bag(history(b)), c, d, rank=1)",
+]
+pieces = st.sampled_from([*FIXED, *VARIABLES, *RANDOM, *FIELDS, *LATENT])
 
 SIGNS = ["~", "+", "-", "*", "/", ":", "^", "%in%", "(", ")", "|", "||", "|", ",", "=", "==", ">", "!", "&"]
-CALLS = ["I(", "log(", "poly(", "offset(", "diag(", "cbind(", "c(", "C("]
+CALLS = ["I(", "log(", "poly(", "offset(", "diag(", "cbind(", "c(", "C(", "bag(", "history(", "rw(", "latent(", "fm("]
 words = st.sampled_from(["y", "x", "g", "`b c`", "1", "0", "2", ".", "'a'", "T", "TRUE", *SIGNS, *CALLS])
 
 
@@ -55,6 +61,7 @@ def test_the_normal_form_is_a_fixed_point(parts: list[str]) -> None:
     twice = parse(formula_text(once))
     assert twice.fixed == once.fixed
     assert twice.random == once.random
+    assert twice.latent == once.latent == formula.latent
     assert twice.offsets == once.offsets == formula.offsets
     assert formula_text(twice) == formula_text(once)
     # the first normal form may only reorder the factors of interactions

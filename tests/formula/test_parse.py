@@ -296,3 +296,35 @@ def test_long_sums_and_many_terms() -> None:
     assert parse(formula_text(formula)).fixed == formula.fixed
     most = parse(f"y ~ {'*'.join(f'x{number}' for number in range(13))}").fixed.terms
     assert len(most) == 2**13 - 1 <= MOST_TERMS
+
+
+def test_latent_terms() -> None:
+    formula = parse(
+        "y ~ latent(user + job, (item + bag(genres, sep=',')) + rw(t), rank=32) + fm(a, b:c, d, rank='auto')"
+    )
+    first, second = formula.latent
+    assert (first.kind, first.rank, second.kind, second.rank) == ("latent", 32, "fm", None)
+    assert [len(side) for side in first.sides] == [2, 3]
+    bag = Call("bag", (Name("genres"),), (("sep", Text(",")),))
+    assert [one.expression for one in first.sides[1]] == [(Name("item"),), (bag,), (Call("rw", (Name("t"),)),)]
+    assert [one.expression for side in second.sides for one in side] == [
+        (Name("a"),),
+        (Name("b"), Name("c")),
+        (Name("d"),),
+    ]
+    assert formula_text(formula) == (
+        'y ~ 1 + latent(user + job, item + bag(genres, sep = ",") + rw(t), rank = 32) + fm(a, b:c, d, rank = "auto")'
+    )
+    assert list(variables(formula)) == ["y", "user", "job", "item", "genres", "t", "a", "b", "c", "d"]
+    assert parse("y ~ latent(a, b, rank = 2) + x - latent(a, b, rank=2)").latent == ()
+
+
+def test_groups_of_bags_and_walks() -> None:
+    formula = parse("y ~ (1 | user/rw(month(t))) + (x | bag(genres)) + (1 | bag(history(item, user), scale = 'mean'))")
+    assert [term.text for term in formula.random] == [
+        "(1 | rw(month(t)):user)",
+        "(1 | user)",
+        "(1 + x | bag(genres))",
+        '(1 | bag(history(item, user), scale = "mean"))',
+    ]
+    assert list(variables(formula)) == ["y", "user", "t", "x", "genres", "item"]

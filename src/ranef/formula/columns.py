@@ -48,7 +48,8 @@ def variables(source: Formula | Expression) -> dict[str, Span]:
     Parameters
     ----------
     source : Formula or Expression
-        Of a formula: response, fixed part, offsets, random effects and groups. Terms that were taken away do not count.
+        Of a formula: response, fixed part, offsets, random effects and groups, latent terms. Terms that were taken away
+        do not count.
 
     Returns
     -------
@@ -111,6 +112,10 @@ def _expressions(formula: Formula) -> Iterator[Expression]:
     for term in formula.random:
         yield from _factors(term.effects)
         yield from term.group
+    for latent in formula.latent:
+        for side in latent.sides:
+            for one in side:
+                yield from one.expression
 
 
 def _factors(part: LinearPart) -> Iterable[Expression]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from ranef.errors import FormulaError
 from ranef.formula.columns import columns
 from ranef.formula.nodes import Binary, Call, Expression, LinearPart, Number, Span, Term, Text, Truth, Unary
-from ranef.formula.operations import STRUCTURES, resolve
+from ranef.formula.operations import LATENT, STRUCTURES, resolve
 from ranef.formula.place import error_at
 from ranef.formula.write import label
 
@@ -35,7 +35,7 @@ class Expansion:
     first : iterable of Expression
         Variables known before: R counts the response as the first one.
     special : callable
-        Told of each bar and each ``offset()`` with True where it is added and False where it is taken away.
+        Told of each bar, ``latent()`` and ``offset()`` with True where it is added and False where it is taken away.
     """
 
     def __init__(self, text: str, first: Iterable[Expression], special: Callable[[Binary | Call, bool], None]):
@@ -103,14 +103,14 @@ class Expansion:
                 return self.stands_alone(node)
             case Call("offset"):
                 return self.stands_alone(node)
-            case Call() if node.function in STRUCTURES:
+            case Call() if node.function in STRUCTURES or node.function in LATENT:
                 return self.stands_alone(node)
             case _:
                 return self.variable(node)
 
     def stands_alone(self, node: Binary | Call) -> Terms:
         if self.product is not None:
-            kind = "An offset" if isinstance(node, Call) and node.function == "offset" else "A random term"
+            kind = _kind(node)
             raise error_at(
                 f"{kind} cannot be part of `{self.product}`; join it to the others with `+`.", self.text, node
             )
@@ -189,6 +189,11 @@ class Expansion:
 
     def too_many(self, node: Binary) -> FormulaError:
         return error_at(f"This expands to more than {MOST_TERMS:,} terms; write out those you mean.", self.text, node)
+
+
+def _kind(node: Binary | Call) -> str:
+    function = node.function if isinstance(node, Call) else ""
+    return "An offset" if function == "offset" else "A latent term" if function in LATENT else "A random term"
 
 
 def _add(terms: Terms, more: Terms) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ranef.errors import FormulaError
 from ranef.formula.nodes import Binary, Call, Expression, Name, Number, Span, Text, Truth, Unary
-from ranef.formula.operations import STRUCTURES
+from ranef.formula.operations import LATENT, STRUCTURES
 from ranef.formula.tokens import Token, tokenize
 
 COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
@@ -233,7 +233,7 @@ def _check_height(tree: Expression, text: str, of_terms: bool) -> None:
                 waiting.append((node.left, height if flat else height + 1, of_terms))
                 waiting.append((node.right, height + 1, of_terms and node.operator not in ("|", "||")))
             case Call():
-                of_terms = of_terms and node.function in STRUCTURES
+                of_terms = of_terms and (node.function in STRUCTURES or node.function in LATENT)
                 below = (*node.arguments, *(value for _, value in node.keywords))
                 waiting.extend((one, height + 1, of_terms) for one in below)
             case _:

@@ -105,7 +105,8 @@ class RandomTerm:
     effects : LinearPart
         What varies between the levels of the group.
     group : tuple of Expression
-        The grouping factor, a product of columns: ``(Name("batch"),)``, or two for ``a:b``.
+        The grouping factor, a product of columns: ``(Name("batch"),)``, or two for ``a:b``. A column may be a call:
+        ``bag(genres)`` stands alone, one of a product may be ``rw(week)``.
     covariance : {"full", "diagonal", "identity"}
         Structure of the covariance among the coefficients of one level.
     text : str
@@ -115,6 +116,43 @@ class RandomTerm:
     effects: LinearPart
     group: tuple[Expression, ...]
     covariance: Covariance = "full"
+    text: str = ""
+    span: Span = field(default=_NOWHERE, compare=False)
+
+
+@dataclass(frozen=True)
+class LatentField:
+    """One summand of a latent term's side: levels that each have a vector.
+
+    Attributes
+    ----------
+    expression : tuple of Expression
+        As the group of a `RandomTerm`.
+    """
+
+    expression: tuple[Expression, ...]
+    span: Span = field(default=_NOWHERE, compare=False)
+
+
+@dataclass(frozen=True)
+class LatentTerm:
+    """``latent(a + b, c, rank = k)``, or ``fm(a, b, c, rank = k)``: the inner products of all pairs of sides.
+
+    Attributes
+    ----------
+    kind : {"latent", "fm"}
+        As it was written; ``latent`` has two sides.
+    sides : tuple of tuples of LatentField
+        Each side is the sum of its fields' vectors.
+    rank : int or None
+        Numbers in a vector; None is ``"auto"``.
+    text : str
+        The term in its normal form, for messages and for ``include=`` / ``exclude=``.
+    """
+
+    kind: Literal["latent", "fm"]
+    sides: tuple[tuple[LatentField, ...], ...]
+    rank: int | None
     text: str = ""
     span: Span = field(default=_NOWHERE, compare=False)
 
@@ -142,6 +180,7 @@ class Formula:
         In the order written; ``||`` and ``a/b`` are already split into several.
     offsets : tuple of Expression
         The arguments of ``offset()``.
+    latent : tuple of LatentTerm
     """
 
     text: str
@@ -149,3 +188,4 @@ class Formula:
     fixed: LinearPart
     random: tuple[RandomTerm, ...] = ()
     offsets: tuple[Expression, ...] = ()
+    latent: tuple[LatentTerm, ...] = ()

@@ -20,10 +20,13 @@ class Operation:
         Constants that may follow, by position or by name.
     keywords : tuple of str
         Constants that must be named.
+    columns : int
+        Arguments that name columns.
     """
 
     options: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    columns: int = 1
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -55,6 +58,14 @@ OPERATIONS: Mapping[str, Operation] = {
 # Those that bin dates: levels, wherever a factor may stand. What numbers count, where a column holds these.
 PERIODS = frozenset({"day", "week", "month", "year"})
 UNITS = ("D", "s", "ms", "us", "ns")
+# What makes levels with more structure than a factor's, right of a bar and in a latent term.
+FIELDS: Mapping[str, Operation] = {
+    "bag": Operation(keywords=("sep", "scale")),
+    "rw": Operation(),
+    "history": Operation(columns=2),
+}
+# Latent terms, and their options.
+LATENT: Mapping[str, Operation] = {"latent": Operation(keywords=("rank",)), "fm": Operation(keywords=("rank",))}
 
 # Covariance structures around a random term, in glmmTMB's words.
 STRUCTURES: Mapping[str, Covariance] = {"us": "full", "diag": "diagonal", "homdiag": "identity"}
@@ -62,12 +73,12 @@ STRUCTURES: Mapping[str, Covariance] = {"us": "full", "diag": "diagonal", "homdi
 CONTRASTS = ("treatment", "sum", "helmert", "poly")
 
 _ARITHMETIC = frozenset({"+", "-", "*", "/", "^", "%%", "%/%", "==", "!=", "<", "<=", ">", ">=", "&", "|"})
-_LATER = frozenset({"latent", "bag", "rw", "fm"})
 
 
 def column_arguments(call: Call) -> tuple[Expression, ...]:
     """The arguments of an operation that hold columns; the others are constants."""
-    return call.arguments[:1]
+    operation = FIELDS.get(call.function)
+    return call.arguments[: 1 if operation is None else operation.columns]
 
 
 def resolve(expression: Expression, text: str) -> Expression:
@@ -108,20 +119,7 @@ def _call(call: Call, text: str) -> Call:
     operation = OPERATIONS.get(call.function)
     if operation is None:
         raise error_at(_unknown(call), text, call)
-    if not call.arguments:
-        hint = "; the column comes first, without a name" if call.keywords else ""
-        raise error_at(f"{call.function}() needs a column{hint}.", text, call)
-    if len(call.arguments) > 1 + len(operation.options):
-        raise error_at(_too_many(call.function, operation), text, call.arguments[1 + len(operation.options)])
-    given = set(operation.options[: len(call.arguments) - 1])
-    allowed = operation.options + operation.keywords
-    for keyword, value in call.keywords:
-        if keyword not in allowed:
-            known = f"its options are {', '.join(allowed)}" if allowed else "it has none"
-            raise error_at(f"{call.function}() has no option `{keyword}`; {known}.", text, value)
-        if keyword in given:
-            raise error_at(f"The option `{keyword}` of {call.function}() is given twice.", text, value)
-        given.add(keyword)
+    check_options(call, operation, text)
     column, *options = call.arguments
     if call.function in PERIODS and not isinstance(column, Name):
         raise error_at(
@@ -132,16 +130,45 @@ def _call(call: Call, text: str) -> Call:
         arguments=(
             resolve(column, text),
             *(
-                _option(call.function, name, value, text)
+                option(call.function, name, value, text)
                 for name, value in zip(operation.options, options, strict=False)
             ),
         ),
-        keywords=tuple((name, _option(call.function, name, value, text)) for name, value in call.keywords),
+        keywords=tuple((name, option(call.function, name, value, text)) for name, value in call.keywords),
     )
 
 
-def _option(function: str, name: str, value: Expression, text: str) -> Expression:
-    """The constant ``value``, or the contrast of ``C()``."""
+def check_options(call: Call, operation: Operation, text: str) -> None:
+    """Refuse a call without a column, with too many arguments, or with an option that is unknown or given twice.
+
+    Raises
+    ------
+    FormulaError
+    """
+    if not call.arguments:
+        hint = "; the column comes first, without a name" if call.keywords else ""
+        raise error_at(f"{call.function}() needs a column{hint}.", text, call)
+    most = operation.columns + len(operation.options)
+    if len(call.arguments) > most:
+        raise error_at(_too_many(call.function, operation), text, call.arguments[most])
+    given = set(operation.options[: len(call.arguments) - operation.columns])
+    allowed = operation.options + operation.keywords
+    for keyword, value in call.keywords:
+        if keyword not in allowed:
+            known = f"its options are {', '.join(allowed)}" if allowed else "it has none"
+            raise error_at(f"{call.function}() has no option `{keyword}`; {known}.", text, value)
+        if keyword in given:
+            raise error_at(f"The option `{keyword}` of {call.function}() is given twice.", text, value)
+        given.add(keyword)
+
+
+def option(function: str, name: str, value: Expression, text: str) -> Expression:
+    """The constant that an option of ``function`` says, or the contrast of ``C()``; ``T`` and ``F`` as truth values.
+
+    Raises
+    ------
+    FormulaError
+    """
     if function == "C" and name == "contrast":
         return _contrast(value, text)
     if function in PERIODS and not (isinstance(value, Text) and value.value in UNITS):
@@ -157,7 +184,7 @@ def _option(function: str, name: str, value: Expression, text: str) -> Expressio
         case Name("T" | "F"):
             return Truth(value.name == "T", value.span)
         case Call("c", arguments, ()) if arguments:
-            return replace(value, arguments=tuple(_option(function, name, one, text) for one in arguments))
+            return replace(value, arguments=tuple(option(function, name, one, text) for one in arguments))
         case _:
             raise error_at(
                 f"`{name}` of {function}() must be a constant: a number, a text, TRUE or FALSE, or c(...) of them.",
@@ -182,21 +209,27 @@ def _contrast(value: Expression, text: str) -> Expression:
         raise error_at(f'{value.function}() takes the base level only, as {value.function}("b").', text, value)
     return replace(
         value,
-        arguments=tuple(_option(value.function, "base", one, text) for one in value.arguments),
-        keywords=tuple((name, _option(value.function, name, one, text)) for name, one in value.keywords),
+        arguments=tuple(option(value.function, "base", one, text) for one in value.arguments),
+        keywords=tuple((name, option(value.function, name, one, text)) for name, one in value.keywords),
     )
 
 
 def _too_many(function: str, operation: Operation) -> str:
     if not operation.options:
-        return f"{function}() takes one column and nothing else."
+        named = f"; its options are named: {', '.join(operation.keywords)}" if operation.keywords else ""
+        what = "one column" if operation.columns == 1 else "at most two columns"
+        return f"{function}() takes {what} and nothing else{named}."
     return f"{function}() takes a column and at most {', '.join(operation.options)}."
 
 
 def _unknown(call: Call) -> str:
     name = call.function
-    if name in _LATER:
-        return f"Terms of the kind {name}() are not part of this version of ranef."
+    if name in LATENT:
+        return f"{name}() is a term of its own and stands alone in the sum."
+    if name == "history":
+        return "history() stands inside bag(), in a latent term or right of a bar: bag(history(item, user))."
+    if name in FIELDS:
+        return f"{name}() stands right of a bar, as in `(1 | {name}(x))`, or in a latent term."
     if name in STRUCTURES:
         return f"{name}() holds one random term, as {name}(x | g), and stands alone in the sum."
     if name == "cbind":

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ranef.errors import FormulaError
 from ranef.formula.columns import columns
 from ranef.formula.expand import Expansion
 from ranef.formula.grammar import read
+from ranef.formula.latent import latent_term
 from ranef.formula.nodes import (
     Binary,
     Call,
     Expression,
     Formula,
+    LatentTerm,
     LinearPart,
     RandomTerm,
     Response,
 )
-from ranef.formula.operations import resolve
+from ranef.formula.operations import LATENT, resolve
 from ranef.formula.place import error_at
 from ranef.formula.random import random_terms
 from ranef.formula.write import label
+
+Bars = TypeVar("Bars", RandomTerm, LatentTerm)
 
 
 def parse(text: str) -> Formula:
@@ -42,7 +48,7 @@ def parse(text: str) -> Formula:
     Notes
     -----
     The fixed part and the effects left of a bar are expanded as by R's ``terms``; ``||`` and nested groups as by lme4;
-    ``us()``, ``diag()`` and ``homdiag()`` around a random term are glmmTMB's.
+    ``us()``, ``diag()`` and ``homdiag()`` around a random term are glmmTMB's. ``latent()`` and ``fm()`` are ranef's.
     """
     if not isinstance(text, str):
         raise FormulaError(f"A formula is a text such as 'y ~ x + (1 | group)', not {type(text).__name__}.")
@@ -50,18 +56,21 @@ def parse(text: str) -> Formula:
     response = None if sides.left is None else _response(sides.left, text)
     # Dicts, because an added term can be taken away again and one that is named twice stands once.
     random: dict[RandomTerm, None] = {}
+    latent: dict[LatentTerm, None] = {}
     offsets: dict[Expression, None] = {}
 
     def special(node: Binary | Call, adding: bool) -> None:
         if isinstance(node, Call) and node.function == "offset":
             _change_offsets(offsets, node, adding, text)
+        elif isinstance(node, Call) and node.function in LATENT:
+            _change_terms(latent, (latent_term(node, text),), node, adding, text)
         else:
-            _change_random(random, node, adding, text)
+            _change_terms(random, random_terms(node, text), node, adding, text)
 
     known = response.expressions if response is not None and len(response.expressions) == 1 else ()
     fixed = Expansion(text, known, special).part(sides.right)
-    _refuse_response(fixed, tuple(random), known, text)
-    return Formula(text, response, fixed, tuple(random), tuple(offsets))
+    _refuse_response(fixed, tuple(random), tuple(latent), known, text)
+    return Formula(text, response, fixed, tuple(random), tuple(offsets), tuple(latent))
 
 
 def _response(node: Expression, text: str) -> Response:
@@ -84,7 +93,11 @@ def _response(node: Expression, text: str) -> Response:
 
 
 def _refuse_response(
-    fixed: LinearPart, random: tuple[RandomTerm, ...], known: tuple[Expression, ...], text: str
+    fixed: LinearPart,
+    random: tuple[RandomTerm, ...],
+    latent: tuple[LatentTerm, ...],
+    known: tuple[Expression, ...],
+    text: str,
 ) -> None:
     if not known:
         return
@@ -94,8 +107,16 @@ def _refuse_response(
             if term.factors == known:
                 raise FormulaError(problem, text, term.span.start, term.span.end)
     for one in random:
-        if known[0] in one.group:
+        if known[0] in _inside(one.group):
             raise FormulaError(problem, text, one.span.start, one.span.end)
+    for summand in (summand for term in latent for side in term.sides for summand in side):
+        if known[0] in _inside(summand.expression):
+            raise FormulaError(problem, text, summand.span.start, summand.span.end)
+
+
+def _inside(factors: tuple[Expression, ...]) -> tuple[Expression, ...]:
+    """The factors, and the columns that they name."""
+    return (*factors, *(column for factor in factors for column in columns(factor)))
 
 
 def _change_offsets(offsets: dict[Expression, None], node: Call, adding: bool, text: str) -> None:
@@ -110,12 +131,15 @@ def _change_offsets(offsets: dict[Expression, None], node: Call, adding: bool, t
         offsets.pop(offset, None)
 
 
-def _change_random(random: dict[RandomTerm, None], node: Binary | Call, adding: bool, text: str) -> None:
-    for term in random_terms(node, text):
+def _change_terms(
+    terms: dict[Bars, None], changed: tuple[Bars, ...], node: Binary | Call, adding: bool, text: str
+) -> None:
+    for term in changed:
         if adding:
-            random.setdefault(term)
-        elif term in random:
-            del random[term]
+            terms.setdefault(term)
+        elif term in terms:
+            del terms[term]
         else:
-            there = f"there are {', '.join(one.text for one in random)}" if random else "there is none"
-            raise error_at(f"No random term {term.text} stands before this; {there}.", text, node)
+            kind = "latent" if isinstance(term, LatentTerm) else "random"
+            there = f"there are {', '.join(one.text for one in terms)}" if terms else "there is none"
+            raise error_at(f"No {kind} term {term.text} stands before this; {there}.", text, node)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from ranef.formula.expand import Expansion
-from ranef.formula.nodes import Binary, Call, Covariance, Expression, LinearPart, Name, RandomTerm
-from ranef.formula.operations import PERIODS, STRUCTURES, resolve
+from ranef.formula.fields import Factors, check_owner, check_product, is_field, read_field
+from ranef.formula.nodes import Binary, Call, Covariance, Expression, LinearPart, RandomTerm
+from ranef.formula.operations import PERIODS, STRUCTURES
 from ranef.formula.place import error_at
 from ranef.formula.write import random_text
-
-Group: TypeAlias = tuple[Expression, ...]
 
 _MOST_GROUPS = 100
 
@@ -34,8 +31,9 @@ def random_terms(node: Binary | Call, text: str) -> tuple[RandomTerm, ...]:
     bar, covariance = _bar(node, text)
 
     def nested(inner: Binary | Call, _adding: bool) -> None:
-        offset = isinstance(inner, Call) and inner.function == "offset"
-        what = "An offset" if offset else "A second bar"
+        what = "A second bar"
+        if isinstance(inner, Call) and inner.function not in STRUCTURES:
+            what = "An offset" if inner.function == "offset" else "A latent term"
         raise error_at(f"{what} cannot stand inside a random term; write it beside: `(x | g) + ...`.", text, inner)
 
     if isinstance(bar.left, Binary) and bar.left.operator in ("|", "||"):
@@ -44,10 +42,14 @@ def random_terms(node: Binary | Call, text: str) -> tuple[RandomTerm, ...]:
     if not effects.intercept and not effects.terms:
         raise error_at("Nothing varies between the levels of the group; write `(1 | group)`.", text, bar)
     pieces = _pieces(effects) if bar.operator == "||" else (effects,)
+    groups = _groups(bar.right, text)
+    for group in groups:
+        check_product(group, text)
+        check_owner(group, text)
     return tuple(
         RandomTerm(piece, group, covariance, random_text(piece, group, covariance), node.span)
         for piece in pieces
-        for group in _groups(bar.right, text)
+        for group in groups
     )
 
 
@@ -69,18 +71,16 @@ def _pieces(effects: LinearPart) -> tuple[LinearPart, ...]:
     return intercept + tuple(LinearPart(False, (term,)) for term in effects.terms)
 
 
-def _groups(node: Expression, text: str) -> tuple[Group, ...]:
+def _groups(node: Expression, text: str) -> tuple[Factors, ...]:
     """The grouping factors right of a bar, each a product of columns."""
-    if isinstance(node, Name):
-        return ((node,),)
-    if isinstance(node, Call) and node.function in PERIODS:
-        return ((resolve(node, text),),)
+    if is_field(node):
+        return ((read_field(node, text),),)
     if isinstance(node, Binary) and node.operator in ("|", "||"):
         raise error_at("A second bar cannot stand inside a random term; write two terms.", text, node)
     if not isinstance(node, Binary) or node.operator not in ("+", ":", "*", "/"):
         raise error_at(
-            f"A grouping factor is a column, or {', '.join(sorted(PERIODS))} of a column of dates, or several of these "
-            "joined by `:`, `/`, `*` or `+`; for anything else add a column to the table and name it here.",
+            f"A grouping factor is a column, or {', '.join(sorted(PERIODS))} of a column of dates, bag() or rw(), or "
+            "several of these joined by `:`, `/`, `*` or `+`; for anything else add a column to the table and name it here.",
             text,
             node,
         )
@@ -100,17 +100,17 @@ def _groups(node: Expression, text: str) -> tuple[Group, ...]:
     return groups
 
 
-def _products(left: tuple[Group, ...], right: tuple[Group, ...]) -> tuple[Group, ...]:
+def _products(left: tuple[Factors, ...], right: tuple[Factors, ...]) -> tuple[Factors, ...]:
     return tuple(_product(one, other) for one in left for other in right)
 
 
-def _product(*groups: Group) -> Group:
+def _product(*groups: Factors) -> Factors:
     return tuple(dict.fromkeys(name for group in groups for name in group))
 
 
-def _distinct(groups: tuple[Group, ...]) -> tuple[Group, ...]:
+def _distinct(groups: tuple[Factors, ...]) -> tuple[Factors, ...]:
     """Without repeats; ``a:b`` and ``b:a`` are one grouping factor."""
-    found: dict[frozenset[Expression], Group] = {}
+    found: dict[frozenset[Expression], Factors] = {}
     for group in groups:
         found.setdefault(frozenset(group), group)
     return tuple(found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from ranef.formula.grammar import BINDING, COMPARISONS, PREFIX_BINDING
@@ -94,6 +95,13 @@ def random_text(effects: LinearPart, group: tuple[Expression, ...], covariance: 
     return f"{wrapper}({linear_text(effects, explicit=True)} | {':'.join(label(part) for part in group)})"
 
 
+def latent_text(kind: str, sides: Iterable[Iterable[Iterable[Expression]]], rank: int | None) -> str:
+    """One latent term, ``latent(user + job, item, rank = 8)``, from the factors of its sides' fields."""
+    parts = [" + ".join(":".join(map(label, field)) for field in side) for side in sides]
+    size = label(Text("auto")) if rank is None else str(rank)
+    return f"{kind}({', '.join(parts)}, rank = {size})"
+
+
 def response_text(response: Response) -> str:
     """The left side."""
     parts = [label(expression) for expression in response.expressions]
@@ -101,7 +109,7 @@ def response_text(response: Response) -> str:
 
 
 def formula_text(formula: Formula) -> str:
-    """The normal form of ``formula`` in one line: fixed terms, offsets, random terms, all expanded.
+    """The normal form of ``formula`` in one line: fixed terms, offsets, random terms, latent terms, all expanded.
 
     Like R's ``update``, it writes the terms in their final order; a formula read from it can therefore hold the factors
     of an interaction in another order than the first did (``b:a`` after ``a`` is ``a:b``).
@@ -110,6 +118,7 @@ def formula_text(formula: Formula) -> str:
         linear_text(formula.fixed, explicit=False),
         *(f"offset({label(offset)})" for offset in formula.offsets),
         *(term.text for term in formula.random),
+        *(term.text for term in formula.latent),
     ]
     left = "" if formula.response is None else response_text(formula.response) + " "
     return f"{left}~ {' + '.join(parts)}"

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from ranef.design.build import build_design
 from ranef.design.rows import Missing
 from ranef.engine.threads import engine
-from ranef.errors import OptionError
+from ranef.errors import FormulaError, OptionError
 from ranef.family import Family
 from ranef.family import family as family_of
-from ranef.formula import parse
+from ranef.formula import Call, Formula, parse
+from ranef.formula.operations import FIELDS
 from ranef.learn import gaussian, generalized
 from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.doubling import MOST_PROBES
@@ -229,6 +230,7 @@ def fit(
     if isinstance(covariance, str) and covariance == "keep":
         raise OptionError("covariance='keep' is for refit(), which has a fit to keep; give a table or a Fit")
     parsed = parse(formula)
+    _refuse_latent(parsed)
     source = open_source(data)
     place = storage(memory)
     with engine(threads, place) as pool:
@@ -320,6 +322,21 @@ def fit(
 
 def _raw(relative: Mapping[str, FloatArray], sigma: float) -> dict[str, FloatArray]:
     return {name: sigma**2 * covariance for name, covariance in relative.items()}
+
+
+def _refuse_latent(formula: Formula) -> None:
+    for term in formula.latent:
+        raise FormulaError(
+            f"{term.kind}() cannot be fitted by this version of ranef.", formula.text, term.span.start, term.span.end
+        )
+    for bars in formula.random:
+        if any(isinstance(factor, Call) and factor.function in FIELDS for factor in bars.group):
+            raise FormulaError(
+                "bag() and rw() right of a bar cannot be fitted by this version of ranef.",
+                formula.text,
+                bars.span.start,
+                bars.span.end,
+            )
 
 
 def _method(family: Family, method: str | None) -> str:
