@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ranef import data as data
     from ranef import errors as errors
+    from ranef import evaluate as evaluate
     from ranef.errors import ConvergenceWarning as ConvergenceWarning
     from ranef.errors import DataError as DataError
     from ranef.errors import DroppedColumnsWarning as DroppedColumnsWarning
@@ -91,6 +92,7 @@ __all__ = [
     "binomial",
     "data",
     "errors",
+    "evaluate",
     "fit",
     "gamma",
     "gaussian",
@@ -102,7 +104,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "errors"):
+    if name in ("data", "errors", "evaluate"):
         return import_module(f"ranef.{name}")
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,15 @@
+"""The examples in the docstrings of `ranef.evaluate` run."""
+
+from __future__ import annotations
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["splits", "interactions", "ranking"])
+def test_examples(module):
+    found = doctest.testmod(import_module(f"ranef.evaluate.{module}"))
+    assert found.attempted
+    assert not found.failed
