@@ -1,5 +1,6 @@
-"""Data to learn from and to test with: the literature's example tables, and simulation with a known truth."""
+"""Data to learn from and to test with: the literature's tables, MovieLens, and simulation with known truth."""
 
+from ranef.data.named import MovieLens, movielens
 from ranef.data.simulation import Simulated, Truth, simulate
 from ranef.data.tables import (
     NAMES,
@@ -23,6 +24,7 @@ from ranef.data.tables import (
 
 __all__ = [
     "NAMES",
+    "MovieLens",
     "Simulated",
     "Truth",
     "bacteria",
@@ -34,6 +36,7 @@ __all__ = [
     "grouseticks",
     "insteval",
     "load",
+    "movielens",
     "pastes",
     "penicillin",
     "salamanders",
