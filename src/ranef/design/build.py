@@ -11,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.design.columns import Operation, evaluate
+from ranef.design.fields import field_design, fields_of, group_field, with_bags
+from ranef.design.latent import LatentDesign, latent_designs
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
-from ranef.design.periods import period_of, periods_of, with_periods
+from ranef.design.membership import Membership, Walk
+from ranef.design.periods import Period, periods_of, with_periods
 from ranef.design.pieces import Derived, Numbers, by_pieces, is_constant
 from ranef.design.response import (
     WEIGHTS,
@@ -34,25 +37,22 @@ from ranef.design.rows import (
     numbered_as_in_the_data,
     with_trials,
 )
-from ranef.design.spec import DesignSpec, GroupSpec, ResponseKind, TermSpec
+from ranef.design.spec import DesignSpec, FieldSpec, GroupSpec, ResponseKind, TermSpec
 from ranef.errors import DataError, OptionError, nearest
 from ranef.formula import check_columns
-from ranef.formula.nodes import Call, Expression, Formula, Name, RandomTerm, Response
+from ranef.formula.nodes import Expression, Formula, Name, RandomTerm, Response
 from ranef.storage import MEMORY, Storage
 from ranef.table import (
     MISSING_IN_CSV,
     ColumnKind,
     Combination,
-    Factor,
     Levels,
     Source,
     Table,
     check_finite,
-    interaction,
     read_table,
     text_example,
     unusable,
-    used,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -74,12 +74,18 @@ class Group:
     combination : Combination or None
         For a product of columns, which of their levels make up each level.
     covariates : float64 array, shape (rows, coefficients)
+    membership : Membership or None
+        Of a bag or history: ``codes`` are those of units, and these are the levels of each unit.
+    walk : Walk or None
+        Where the levels stand in time.
     """
 
     codes: CodeArray
     levels: Levels
     combination: Combination | None
     covariates: FloatArray
+    membership: Membership | None = None
+    walk: Walk | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +112,8 @@ class Design:
         Levels of the response's column that no row of the fit has; they are no categories of the model.
     storage : Storage
         Where the columns live.
+    latent : tuple of LatentDesign
+        One for each of ``spec.latent``.
     """
 
     spec: DesignSpec
@@ -119,13 +127,17 @@ class Design:
     dropped: Dropped
     empty_categories: tuple[str, ...]
     storage: Storage = MEMORY
+    latent: tuple[LatentDesign, ...] = ()
 
     def piece(self, rows: slice) -> Design:
         """Some of the rows; nothing is copied."""
         groups = [replace(one, codes=one.codes[rows], covariates=one.covariates[rows]) for one in self.groups]
         offset = None if self.offset is None else self.offset[rows]
         weights = None if self.weights is None else self.weights[rows]
-        return replace(self, y=self.y[rows], x=self.x[rows], groups=tuple(groups), offset=offset, weights=weights)
+        latent = tuple(term.piece(rows) for term in self.latent)
+        return replace(
+            self, y=self.y[rows], x=self.x[rows], groups=tuple(groups), offset=offset, weights=weights, latent=latent
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +149,7 @@ class _Computed:
     offsets: tuple[Operation, ...]
     offset: FloatArray | None
     groups: list[tuple[GroupSpec, Group]]
+    latent: tuple[LatentDesign, ...]
 
 
 def build_design(
@@ -174,7 +187,8 @@ def build_design(
     response = response_of(formula, kind)
     check_columns(formula, source.columns)
     periods = periods_of(formula)
-    source = with_periods(source, periods)
+    fields = fields_of(formula)
+    source = with_bags(with_periods(source, periods), fields)
     column_weights = weights if isinstance(weights, str) else None
     for option, name in (("weights", column_weights), ("offset", offset)):
         _check_option_column(option, name, source.columns)
@@ -183,7 +197,7 @@ def build_design(
     offsets: list[Expression] = [*formula.offsets, *([Name(offset)] if offset else [])]
     numeric = [*offsets, *([Name(column_weights)] if column_weights else [])]
     try:
-        roles = _roles(formula, response, kind, numeric, source.columns)
+        roles = _roles(formula, response, kind, numeric, source.columns, fields)
     except DataError as error:
         raise _with_example(error, source) from error
     table = read_table(source, numbers=roles.numbers, factors=roles.factors, storage=storage)
@@ -195,7 +209,8 @@ def build_design(
         _check_size(f"column {name!r}", name, table.numbers[name], storage)
     if given is not None and column_weights is None:
         _check_size("weights", None, given, storage)
-    column_levels = {name: factor.levels for name, factor in table.factors.items()}
+    bags = {spec.name for spec in fields if spec.kind == "bag"}
+    column_levels = {name: factor.levels for name, factor in table.factors.items() if name not in bags}
     rows = complete_and_weighted(table, given, missing, storage)
     del table, given
     kinds = source.columns
@@ -216,7 +231,8 @@ def build_design(
             x=by_pieces(partial(model_matrix, fixed), table, storage),
             offsets=offset_values,
             offset=by_pieces(partial(_sum, offset_values), table, storage) if offset_values else None,
-            groups=sorted(_groups(formula, table, kinds, storage), key=lambda pair: -len(pair[1].levels)),
+            groups=sorted(_groups(formula, table, kinds, periods, storage), key=lambda pair: -len(pair[1].levels)),
+            latent=latent_designs(formula, table, periods, storage),
         )
 
     with numbered_as_in_the_data(rows):
@@ -232,6 +248,7 @@ def build_design(
         offsets=computed.offsets,
         weights=column_weights if column_weights or weights is None else "(array)",
         periods=periods,
+        latent=tuple(term.spec for term in computed.latent),
     )
     _check_counts(spec, [group for _, group in groups], rows.table.rows)
     _check_apart(spec, [group for _, group in groups], computed.x)
@@ -247,6 +264,7 @@ def build_design(
         dropped=rows.dropped,
         empty_categories=learned.empty,
         storage=storage,
+        latent=computed.latent,
     )
 
 
@@ -270,23 +288,16 @@ def _roles(
     kind: ResponseKind,
     numeric: list[Expression],
     kinds: Mapping[str, ColumnKind],
+    fields: Sequence[FieldSpec],
 ) -> Roles:
     parts = [needed(formula.fixed, kinds), response_roles(response, kind, kinds), needed(numeric, kinds)]
     parts += [needed(term.effects, kinds) for term in formula.random]
-    grouping = {name for term in formula.random for name in _group_columns(term)}
+    grouping = {name for spec in fields for name in spec.columns}
     for name in sorted(grouping):
         require_levels(name, kinds)
     return Roles(
         frozenset().union(*(part.numbers for part in parts)),
         frozenset(grouping).union(*(part.factors for part in parts)),
-    )
-
-
-def _group_columns(term: RandomTerm) -> tuple[str, ...]:
-    return tuple(
-        period_of(part).name if isinstance(part, Call) else part.name
-        for part in term.group
-        if isinstance(part, Name | Call)
     )
 
 
@@ -343,15 +354,15 @@ def _side_by_side(parts: Sequence[ModelMatrixSpec], table: Table) -> FloatArray:
 
 
 def _groups(
-    formula: Formula, table: Table, kinds: Mapping[str, ColumnKind], storage: Storage
+    formula: Formula, table: Table, kinds: Mapping[str, ColumnKind], periods: Sequence[Period], storage: Storage
 ) -> list[tuple[GroupSpec, Group]]:
     """All terms on one factor merged into one group, in order of first appearance."""
-    by_factor: dict[tuple[str, ...], list[RandomTerm]] = {}
+    by_factor: dict[FieldSpec, list[RandomTerm]] = {}
     for term in formula.random:
-        by_factor.setdefault(_group_columns(term), []).append(term)
+        by_factor.setdefault(group_field(term), []).append(term)
     out = []
-    for columns, terms in by_factor.items():
-        factor, combination = _factor(columns, table, storage)
+    for field, terms in by_factor.items():
+        found = field_design(field, table, periods, storage)
         specs: list[TermSpec] = []
         at = 0
         for term in terms:
@@ -359,15 +370,10 @@ def _groups(
             specs.append(TermSpec(term.text, term.covariance, effects, at))
             at += len(effects.names)
         covariates = by_pieces(partial(_side_by_side, [term.effects for term in specs]), table, storage)
-        spec = GroupSpec(":".join(columns), columns, tuple(specs))
-        out.append((spec, Group(factor.codes, factor.levels, combination, covariates)))
+        spec = GroupSpec(field.name, field.columns, tuple(specs), None if field.kind == "factor" else field)
+        group = Group(found.codes, found.levels, found.combination, covariates, found.membership, found.walk)
+        out.append((spec, group))
     return out
-
-
-def _factor(columns: tuple[str, ...], table: Table, storage: Storage) -> tuple[Factor, Combination | None]:
-    if len(columns) == 1:
-        return used(table.factors[columns[0]], storage), None
-    return interaction([table.factors[name] for name in columns], storage)
 
 
 def _check_counts(spec: DesignSpec, groups: list[Group], rows: int) -> None:
@@ -380,7 +386,7 @@ def _check_counts(spec: DesignSpec, groups: list[Group], rows: int) -> None:
                 "at least two; drop the term",
                 column=group_spec.columns[0],
             )
-        if spec.kind != "number":
+        if spec.kind != "number" or group.walk is not None:  # a walk and noise differ in how they hang together
             continue
         if levels >= rows:
             raise DataError(
@@ -423,6 +429,8 @@ def _check_apart(spec: DesignSpec, groups: list[Group], x: FloatArray) -> None:
 def _by_level(group: Group, covariate: FloatArray, rows: Numbers) -> FloatArray:
     """A covariate in one column for each level."""
     codes = group.codes[rows]
+    if group.membership is not None:
+        return np.asarray(group.membership.sums(np.eye(len(group.levels)))[codes] * covariate[rows][:, None])
     out = np.zeros((len(codes), len(group.levels)))
     out[np.arange(len(codes)), codes] = covariate[rows]
     return out

@@ -6,19 +6,18 @@ factor takes them: grouping factors and products of them, fixed effects, saved m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
-import pyarrow as pa
 
-from ranef.errors import DataError, FormulaError
+from ranef.errors import FormulaError
 from ranef.formula import label
 from ranef.formula.columns import calls
 from ranef.formula.nodes import Call, Formula, Name, Text
 from ranef.formula.operations import PERIODS
 from ranef.table.periods import IntArray, PeriodKind, Unit, bin_column, period_numbers
-from ranef.table.source import STORAGE_ORDER, Source
+from ranef.table.source import Made, Source, with_columns
 from ranef.table.table import Levels
 
 
@@ -82,35 +81,12 @@ def with_periods(source: Source, periods: Sequence[Period]) -> Source:
     DataError
         It has a column of such a name already; while rows are read, as `ranef.table.periods.bin_column`.
     """
-    if not periods:
-        return source
-    made = {period.name: period for period in periods}
-    for name in made:
-        if name in source.columns:
-            raise DataError(
-                f"the data have a column named {name!r}, which is what the formula calls a column of its own; rename "
-                "that column",
-                column=name,
-            )
 
-    def read(names: list[str]) -> Iterator[pa.RecordBatch]:
-        own = [name for name in names if name not in made] + [made[name].column for name in names if name in made]
-        return _binned(source.batches(dict.fromkeys(own)), names)
+    def bins(period: Period) -> Made:
+        return Made(
+            period.column,
+            "category",
+            lambda values, row: bin_column(values, period.column, period.kind, period.unit, period.name, row),
+        )
 
-    def _binned(batches: Iterator[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
-        row = 0
-        for batch in batches:
-            fields, arrays = [], []
-            for name in names:
-                period = made.get(name)
-                if period is None:
-                    field, array = batch.schema.field(name), batch.column(name)
-                else:
-                    array = bin_column(batch.column(period.column), period.column, period.kind, period.unit, name, row)
-                    field = pa.field(name, array.type, metadata=STORAGE_ORDER)
-                fields.append(field)
-                arrays.append(array)
-            yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-            row += batch.num_rows
-
-    return Source({**source.columns, **dict.fromkeys(made, "category")}, source.rows, source.library, read)
+    return with_columns(source, {period.name: bins(period) for period in periods})

@@ -38,6 +38,55 @@ class ResponseSpec(msgspec.Struct, frozen=True):
     levels: tuple[str, ...]
 
 
+class FieldSpec(msgspec.Struct, frozen=True):
+    """A factor: what a row's levels are.
+
+    Attributes
+    ----------
+    name : str
+        ``g``, ``a:b``, ``bag(genres)``, ``rw(week(t))``, ``user:rw(month)``.
+    columns : tuple of str
+        What is read as factors. Of a bag one column, made from ``source``; of a history the column of its levels and
+        that of their owner, whose levels are the units.
+    kind : {"factor", "bag", "history", "walk"}
+        One level a row; the levels of a list; those that an owner has in the rows of the fit; levels with a place in
+        time.
+    source : str or None
+        Of a bag: the column of lists or of text.
+    separator : str
+        Between the parts of a text.
+    scale : {"sqrt", "mean", "sum"}
+        What each of a bag's or history's ``n`` distinct levels weighs: ``1/sqrt(n)``, ``1/n`` or 1.
+    time : int
+        Of a walk: which of the columns is the time.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    kind: Literal["factor", "bag", "history", "walk"] = "factor"
+    source: str | None = None
+    separator: str = "|"
+    scale: Literal["sqrt", "mean", "sum"] = "sqrt"
+    time: int = -1
+
+
+class LatentSpec(msgspec.Struct, frozen=True):
+    """A latent term: the inner products of all pairs of sides.
+
+    Attributes
+    ----------
+    text : str
+        As in the formula, ``latent(user + bag(genres), item, rank = 8)``.
+    sides : tuple of tuples of FieldSpec
+    rank : int or None
+        None is ``"auto"``.
+    """
+
+    text: str
+    sides: tuple[tuple[FieldSpec, ...], ...]
+    rank: int | None
+
+
 class TermSpec(msgspec.Struct, frozen=True):
     """One random term of a grouping factor.
 
@@ -72,11 +121,18 @@ class GroupSpec(msgspec.Struct, frozen=True):
     columns : tuple of str
         The columns whose combinations are its levels.
     terms : tuple of TermSpec
+    field : FieldSpec or None
+        None for a factor without more structure.
     """
 
     name: str
     columns: tuple[str, ...]
     terms: tuple[TermSpec, ...]
+    field: FieldSpec | None = None
+
+    @property
+    def kind(self) -> Literal["factor", "bag", "history", "walk"]:
+        return "factor" if self.field is None else self.field.kind
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -107,6 +163,7 @@ class DesignSpec(msgspec.Struct, frozen=True):
         The column of weights, or a note that they were an array.
     periods : tuple of Period
         Columns that are made from dates; they are read as if they were the data's.
+    latent : tuple of LatentSpec
     """
 
     formula: str
@@ -116,6 +173,7 @@ class DesignSpec(msgspec.Struct, frozen=True):
     offsets: tuple[Value, ...]
     weights: str | None
     periods: tuple[Period, ...] = ()
+    latent: tuple[LatentSpec, ...] = ()
 
     @property
     def kind(self) -> ResponseKind:

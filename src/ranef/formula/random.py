@@ -79,8 +79,9 @@ def _groups(node: Expression, text: str) -> tuple[Factors, ...]:
         raise error_at("A second bar cannot stand inside a random term; write two terms.", text, node)
     if not isinstance(node, Binary) or node.operator not in ("+", ":", "*", "/"):
         raise error_at(
-            f"A grouping factor is a column, or {', '.join(sorted(PERIODS))} of a column of dates, bag() or rw(), or "
-            "several of these joined by `:`, `/`, `*` or `+`; for anything else add a column to the table and name it here.",
+            f"A grouping factor is a column, or {', '.join(sorted(PERIODS))} of a column of dates, bag(), rw(), or "
+            "several of these joined by `:`, `/`, `*` or `+`; for anything else add a column to the table and name it "
+            "here.",
             text,
             node,
         )

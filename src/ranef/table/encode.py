@@ -167,6 +167,17 @@ def merge(
     return Factor(codes, found)
 
 
+def look_up(column: str, own: Levels, levels: Levels) -> CodeArray:
+    """The code of each of ``own`` among other levels, matched as by `merge`; UNKNOWN where these lack it.
+
+    Raises
+    ------
+    DataError
+        The levels are of types that cannot be compared, such as text and booleans.
+    """
+    return _look_up(column, own.values, levels)
+
+
 def decode(factor: Factor) -> pa.Array:
     """The value of every row, null where it is missing or unknown; shape (rows,)."""
     return factor.levels.values.take(from_numpy(factor.codes, factor.codes >= 0))

@@ -58,6 +58,65 @@ class Source:
         return (batch.select(names) for batch in self.read(names))
 
 
+@dataclass(frozen=True)
+class Made:
+    """A column that is made from another.
+
+    Attributes
+    ----------
+    source : str
+        The column it is made from.
+    kind : ColumnKind
+    make : callable
+        From the values of a batch, and the number of its first row, to those of the new column.
+    """
+
+    source: str
+    kind: ColumnKind
+    make: Callable[[pa.Array, int], pa.Array]
+
+
+def with_columns(source: Source, made: Mapping[str, Made]) -> Source:
+    """The source with further columns, whose dictionaries mean no order.
+
+    Raises
+    ------
+    DataError
+        It has a column of such a name already.
+    """
+    if not made:
+        return source
+    for name in made:
+        if name in source.columns:
+            raise DataError(
+                f"the data have a column named {name!r}, which is what the formula calls a column of its own; rename "
+                "that column",
+                column=name,
+            )
+
+    def read(names: list[str]) -> Iterator[pa.RecordBatch]:
+        own = [made[name].source if name in made else name for name in names]
+        return with_made(source.batches(dict.fromkeys(own)), names)
+
+    def with_made(batches: Iterator[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
+        row = 0
+        for batch in batches:
+            fields, arrays = [], []
+            for name in names:
+                if name in made:
+                    array = made[name].make(batch.column(made[name].source), row)
+                    field = pa.field(name, array.type, metadata=STORAGE_ORDER)
+                else:
+                    field, array = batch.schema.field(name), batch.column(name)
+                fields.append(field)
+                arrays.append(array)
+            yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+            row += batch.num_rows
+
+    columns = {**source.columns, **{name: one.kind for name, one in made.items()}}
+    return Source(columns, source.rows, source.library, read)
+
+
 def _advice(name: str, known: Iterable[str]) -> str:
     spaced = next((one for one in known if one.strip() == name.strip()), None)
     if spaced is not None:
