@@ -1,6 +1,7 @@
 """Data to learn from and to test with: the literature's tables, MovieLens, and simulation with known truth."""
 
 from ranef.data.named import MovieLens, movielens
+from ranef.data.pairs import cooccurrence
 from ranef.data.simulation import Simulated, Truth, simulate
 from ranef.data.tables import (
     NAMES,
@@ -30,6 +31,7 @@ __all__ = [
     "bacteria",
     "cake",
     "cbpp",
+    "cooccurrence",
     "dyestuff",
     "dyestuff2",
     "epil",
