@@ -27,6 +27,9 @@ from numba import njit
 from benchmarks.report import processor
 from ranef import data
 from ranef.kernel.eliminate import apply_rest
+from ranef.kernel.panels import WIDEST
+from ranef.solve.panels import add_panels, aligned_zeros
+from ranef.solve.panels import panels as aligned_panels
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -67,8 +70,28 @@ def all_sides(offsets, columns, values, x, out):
 
 
 @njit(nogil=True, fastmath={"contract"})
+def four_sides(offsets, columns, values, x, out):
+    """Panels of four sides, in scalar arithmetic: Numba's compiler makes no vectors of it."""
+    for panel in range(x.shape[0]):
+        xs, to = x[panel], out[panel]
+        for g in range(offsets.shape[0] - 1):
+            a = b = c = d = 0.0
+            for j in range(offsets[g], offsets[g + 1]):
+                w, n = values[j], np.uint32(columns[j])
+                a += w * xs[n, 0]
+                b += w * xs[n, 1]
+                c += w * xs[n, 2]
+                d += w * xs[n, 3]
+            for j in range(offsets[g], offsets[g + 1]):
+                w, n = values[j], np.uint32(columns[j])
+                # all loads before the stores, or the compiler must fear that they overlap
+                t0, t1, t2, t3 = to[n, 0] - w * a, to[n, 1] - w * b, to[n, 2] - w * c, to[n, 3] - w * d
+                to[n, 0], to[n, 1], to[n, 2], to[n, 3] = t0, t1, t2, t3
+
+
+@njit(nogil=True, fastmath={"contract"})
 def eight_sides(offsets, columns, values, x, out):
-    """Panels of eight sides: half as many readings of columns and values, twice the working set."""
+    """Panels of eight sides, in scalar arithmetic and wherever memory begins."""
     for panel in range(x.shape[0]):
         xs, to = x[panel], out[panel]
         for g in range(offsets.shape[0] - 1):
@@ -164,30 +187,41 @@ def candidates(rows: int) -> Iterator[tuple[str, Callable[[], FloatArray], Float
     values, x = rng.normal(size=len(columns)), rng.normal(size=(columns.max() + 1, SIDES))
     four, eight = panels(x, 4), panels(np.pad(x, ((0, 0), (0, -SIDES % 8))), 8)
 
-    def current(columns: npt.NDArray[np.int32] = columns, source: FloatArray = four) -> FloatArray:
-        out = np.zeros_like(source)
-        apply_rest(0, len(offsets) - 1, 1, offsets, columns, values, source, out)
-        return flat(out)
+    def current(columns: npt.NDArray[np.int32] = columns, x: FloatArray = x) -> FloatArray:
+        source, out = aligned_panels(x), np.zeros_like(x)
+        total = aligned_zeros(source.shape)
+        apply_rest(0, len(offsets) - 1, 1, offsets, columns, values, source, total)
+        add_panels(total, out)
+        return out
 
     def run(kernel: Any, source: npt.NDArray[Any], *more: Any) -> FloatArray:
         out = np.zeros_like(source)
         kernel(offsets, columns, values, source, out, *more)
         return out.astype(np.float64) if source.ndim == 2 else flat(out)[:, :SIDES]
 
-    yield "panels of four sides (what is used)", current, None
+    yield "panels of eight sides, vectors, aligned (what is used)", current, None
     yield "all sides at once", lambda: run(all_sides, x), None
-    yield "panels of eight sides", lambda: run(eight_sides, eight), None
-    yield "float32 sides, float64 sums", lambda: run(single_precision, four.astype(np.float32)), None
+    yield "panels of four sides, scalars", lambda: run(four_sides, four), None
+    yield "panels of eight sides, scalars", lambda: run(eight_sides, eight), None
+    yield (
+        "float32 sides in panels of four, float64 sums, scalars",
+        lambda: run(single_precision, four.astype(np.float32)),
+        None,
+    )
     for blocks in (4, 16):
         bounds = np.linspace(0, len(x), blocks + 1)[:, None]
         keys = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) * (len(x) + 1.0) + columns
         starts = np.searchsorted(keys, np.arange(len(offsets) - 1) * (len(x) + 1.0) + bounds)
-        yield f"columns in {blocks} blocks", lambda starts=starts: run(blocked_columns, four, starts), None
+        yield (
+            f"columns in {blocks} blocks, panels of four, scalars",
+            lambda starts=starts: run(blocked_columns, four, starts),
+            None,
+        )
     often = np.argsort(-np.bincount(columns), kind="stable")
     rank = np.empty(len(often), np.int32)
     rank[often] = np.arange(len(often), dtype=np.int32)
     renumbered = rank[columns]
-    yield "items renumbered by frequency", lambda: current(renumbered, panels(x[often], 4)), rank
+    yield "items renumbered by frequency", lambda: current(renumbered, x[often]), rank
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -215,9 +249,10 @@ def pass_section(rows: int) -> list[str]:
         print(lines[-1], flush=True)
     memory = np.ones(50_000_000)
     bandwidth = memory.nbytes / seconds(memory.sum)
-    bytes_a_row = 12 * SIDES / 4 * 2
+    count = -(-SIDES // WIDEST)
+    bytes_a_row = 12 * count * 2
     floor = bytes_a_row / bandwidth * 1e9
-    gathered, size = 2 * SIDES // 4, ITEMS * 32 / 2**20
+    size = ITEMS * 8 * WIDEST / 2**20
     return [
         "## One pass",
         "",
@@ -228,9 +263,9 @@ def pass_section(rows: int) -> list[str]:
         "|---|---|---|---|",
         *lines,
         "",
-        f"Floor: each panel of four sides reads a row's column (4 bytes) and value (8) twice, {bytes_a_row:.0f}",
+        f"Floor: each panel of eight sides reads a row's column (4 bytes) and value (8) twice, {bytes_a_row:.0f}",
         f"bytes a row for {SIDES} sides; one thread reads {bandwidth / 1e9:.1f} GB/s here, so {floor:.1f} ns a row.",
-        f"A row takes {4 * SIDES} floating-point operations, and {gathered} cache lines of the sides are gathered or",
+        f"A row takes {4 * SIDES} floating-point operations, and {2 * count} cache lines of the sides are gathered or",
         f"updated at random: a panel's sides are {size:.1f} MiB to read and as much to write, more than the second",
         f"cache holds. The pass that is used takes {first / rows * 1e9 / floor:.1f} times the floor: it waits for the",
         "second and third cache, not for memory.",

@@ -213,8 +213,11 @@ def test_a_log_likelihood_gets_as_many_probes_as_it_needs():
 
     assert len(precise_enough(values(0.1), 8)) == 8
     assert asked == [(0, 8)]
-    # 5 / sqrt(32) is below one and 5 / sqrt(16) is not
+    # the error of eight tells how many there must be, and it is checked again
     found = precise_enough(values(5.0), 8)
-    np.testing.assert_array_equal(found, 5.0 * numbers[:32])
-    assert asked[1:] == [(0, 8), (8, 16), (16, 32)]
+    np.testing.assert_array_equal(found, 5.0 * numbers[: len(found)])
+    assert standard_error(found) <= 1.0
+    spread = 5.0 * numbers[:8].std(ddof=1)
+    expected = next(n for n in range(16, 64, 8) if coverage_factor(n) * spread / np.sqrt(n) <= 1)
+    assert asked[1:3] == [(0, 8), (8, expected)]
     assert len(precise_enough(values(500.0), 8)) == 64

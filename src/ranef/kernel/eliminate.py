@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ranef.kernel.panels import WIDEST, gather, scatter
+
 
 @njit(nogil=True, cache=True)
 def factor_levels(first, last, factor, gram, transfer, root, logdet):
@@ -140,76 +142,27 @@ def downdate_rest(lowest, highest, k, offsets, columns, reduced, out):
                         target[own[j]] -= w * row[c, j]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
-def gather(sign, at, start, m, values, columns, x, out):
-    """Add ``sign * sum_j values[at + j] x[columns[start + j]]`` to ``out``; ``x`` (columns, sides), ``out`` (sides,).
-
-    Four sides at a time stay in registers.
-    """
-    sides = x.shape[1]
-    s = 0
-    while s + 4 <= sides:
-        h0 = h1 = h2 = h3 = 0.0
-        for j in range(m):
-            w = values[at + j]
-            c = np.uint32(columns[start + j])
-            h0 += w * x[c, s]
-            h1 += w * x[c, s + 1]
-            h2 += w * x[c, s + 2]
-            h3 += w * x[c, s + 3]
-        out[s] += sign * h0
-        out[s + 1] += sign * h1
-        out[s + 2] += sign * h2
-        out[s + 3] += sign * h3
-        s += 4
-    while s < sides:
-        h0 = 0.0
-        for j in range(m):
-            h0 += values[at + j] * x[np.uint32(columns[start + j]), s]
-        out[s] += sign * h0
-        s += 1
-
-
-@njit(nogil=True, cache=True, fastmath={"contract"})
-def scatter(sign, at, start, m, values, columns, x, out):
-    """Add ``sign * values[at + j] x`` to each row ``columns[start + j]`` of ``out``; ``x`` (sides,)."""
-    sides = out.shape[1]
-    s = 0
-    while s + 4 <= sides:
-        h0, h1, h2, h3 = sign * x[s], sign * x[s + 1], sign * x[s + 2], sign * x[s + 3]
-        for j in range(m):
-            w = values[at + j]
-            c = np.uint32(columns[start + j])
-            # all loads before the stores, or the compiler must fear that they overlap
-            t0, t1, t2, t3 = out[c, s] + w * h0, out[c, s + 1] + w * h1, out[c, s + 2] + w * h2, out[c, s + 3] + w * h3
-            out[c, s] = t0
-            out[c, s + 1] = t1
-            out[c, s + 2] = t2
-            out[c, s + 3] = t3
-        s += 4
-    while s < sides:
-        h0 = sign * x[s]
-        for j in range(m):
-            out[np.uint32(columns[start + j]), s] += values[at + j] * h0
-        s += 1
-
-
 @njit(nogil=True, cache=True)
 def apply_rest(first, last, k, offsets, columns, reduced, x, out):
-    """Subtract ``(TR)'(TR) x`` of the levels ``first <= g < last`` from ``out``; both have shape (panels, columns, 4).
+    """Subtract ``(TR)'(TR) x`` of the levels ``first <= g < last`` from ``out``.
 
-    Panel by panel: a few sides of all the rest's columns stay in the cache.
+    ``x`` and ``out``, shape (sides, columns), hold one panel of sides after the other, each as (columns, sides of the
+    panel), so that a few sides of all the rest's columns stay in the cache.
     """
-    half = np.empty(x.shape[2])
-    for panel in range(x.shape[0]):
+    sides, rest = x.shape
+    half = np.empty(WIDEST)
+    for s in range(0, sides, WIDEST):
+        width = min(WIDEST, sides - s)
+        source = x.reshape(-1)[s * rest : (s + width) * rest].reshape(rest, width)
+        target = out.reshape(-1)[s * rest : (s + width) * rest].reshape(rest, width)
         for g in range(first, last):
             start = offsets[g]
             m = offsets[g + 1] - start
             for a in range(k):
                 at = k * start + a * m
                 half[:] = 0.0
-                gather(1.0, at, start, m, reduced, columns, x[panel], half)
-                scatter(-1.0, at, start, m, reduced, columns, half, out[panel])
+                gather(1.0, at, start, m, reduced, columns, source, half)
+                scatter(-1.0, at, start, m, reduced, columns, half, target)
 
 
 @njit(nogil=True, cache=True)

@@ -13,7 +13,7 @@ FloatArray = npt.NDArray[np.float64]
 ERRORS = 3.0
 # of a deviance: half of it in the log-likelihood
 LARGEST_ERROR = 1.0
-MOST_VALUES = 64
+MOST_VALUES, A_PANEL = 64, 8
 
 
 def coverage_factor(count: int) -> float:
@@ -31,7 +31,7 @@ def standard_error(values: FloatArray) -> float:
 
 
 def precise_enough(values: Callable[[int, int], FloatArray], count: int) -> FloatArray:
-    """``count`` values of a deviance, or twice as many and so on until the error of their mean is below one.
+    """``count`` values of a deviance, and as many more as it takes until the error of their mean is below one.
 
     Parameters
     ----------
@@ -39,6 +39,10 @@ def precise_enough(values: Callable[[int, int], FloatArray], count: int) -> Floa
         The values from one number (the second argument) up to another (the first).
     """
     found = values(count, 0)
-    while standard_error(found) > LARGEST_ERROR and len(found) < MOST_VALUES:
-        found = np.concatenate([found, values(min(2 * len(found), MOST_VALUES), len(found))])
+    while len(found) < MOST_VALUES and standard_error(found) > LARGEST_ERROR:
+        # their spread tells how many; whole panels of sides cost little more than a part of one
+        spread = float(found.std(ddof=1))
+        larger = range(len(found) + A_PANEL, MOST_VALUES, A_PANEL)
+        enough = (n for n in larger if coverage_factor(n) * spread / np.sqrt(n) <= LARGEST_ERROR)
+        found = np.concatenate([found, values(next(enough, MOST_VALUES), len(found))])
     return found

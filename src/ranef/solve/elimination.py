@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ranef.engine.threads import Engine, Range
 from ranef.kernel import eliminate
 from ranef.solve.cross_products import CrossProducts, Stage
+from ranef.solve.panels import aligned_zeros
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -213,7 +214,7 @@ def spherical_to_raw(cross: CrossProducts, factors: Sequence[FloatArray], rest: 
     out = rest.copy()
     for kept in cross.kept:
         part = rest[kept.place].reshape(kept.levels, kept.size, rest.shape[1])
-        out[kept.place] = (factors[kept.block] @ part).reshape(rest[kept.place].shape)
+        out[kept.place] = times(factors[kept.block], part).reshape(rest[kept.place].shape)
     return out
 
 
@@ -222,7 +223,7 @@ def raw_to_spherical(cross: CrossProducts, factors: Sequence[FloatArray], rest: 
     out = rest.copy()
     for kept in cross.kept:
         part = rest[kept.place].reshape(kept.levels, kept.size, rest.shape[1])
-        out[kept.place] = (factors[kept.block].T @ part).reshape(rest[kept.place].shape)
+        out[kept.place] = times(factors[kept.block].T, part).reshape(rest[kept.place].shape)
     return out
 
 
@@ -234,7 +235,7 @@ def add_lanes(
     engine: Engine,
 ) -> None:
     """Run a kernel that adds into ``out``, one buffer a lane, and add the buffers in their order."""
-    buffers = [np.zeros_like(out) for _ in lanes]
+    buffers = [aligned_zeros(out.shape) for _ in lanes]
 
     def run(lane: Sequence[Range], buffer: FloatArray) -> None:
         for first, last in lane:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ranef.engine.threads import Engine
 from ranef.errors import FitError
 from ranef.kernel import eliminate
+from ranef.kernel.panels import NARROW
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import (
     Coefficients,
@@ -29,13 +30,12 @@ from ranef.solve.elimination import (
     spherical_to_raw,
     times,
 )
+from ranef.solve.panels import add_panels, aligned_zeros, panels
 
 FloatArray = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-6
 MOST_ITERATIONS = 500
-# sides that `ranef.kernel.eliminate.apply_rest` takes at a time
-PANEL = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,16 +188,12 @@ def _schur(system: Iterative, rest: FloatArray, dense: bool = True) -> FloatArra
     """Raw Schur complement of the rest times ``rest``, shape (columns, sides); ``dense`` as in `multiply_kept`."""
     cross, engine = system.cross, system.engine
     out = multiply_kept(cross, rest, engine, dense)
-    columns, sides = rest.shape
-    panels = -(-sides // PANEL)
-    wide = np.zeros((columns, panels * PANEL))
-    wide[:, :sides] = rest
-    source = np.ascontiguousarray(wide.reshape(columns, panels, PANEL).transpose(1, 0, 2))
-    total = np.zeros_like(source)
+    source = panels(rest)
+    total = aligned_zeros(source.shape)
     for stage, reduced in zip(cross.stages, system.stages, strict=True):
         shared = (stage.size, stage.offsets, stage.columns, reduced.reduced, source)
         add_lanes(eliminate.apply_rest, stage.lanes, shared, total, engine)
-    out += total.transpose(1, 0, 2).reshape(columns, -1)[:, :sides]
+    add_panels(total, out)
     return out
 
 
@@ -370,7 +366,7 @@ def conjugate_gradients(
             solution[:, going] = x
             break
         # a panel costs the same with one side as with four
-        if -(-int(open_.sum()) // PANEL) < -(-len(going) // PANEL):
+        if -(-int(open_.sum()) // NARROW) < -(-len(going) // NARROW):
             solution[:, going] = x
             going = going[open_]
             x, residual, direction = (np.ascontiguousarray(v[:, open_]) for v in (x, residual, direction))
