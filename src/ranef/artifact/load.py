@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -56,10 +56,12 @@ def load(path: str | os.PathLike[str]) -> Model:
     try:
         _check_folder(folder)
         manifest = _read_manifest(folder)
-        for name in [ARRAYS_FILE, *(entry.file for entry in manifest.levels)]:
+        for name in [ARRAYS_FILE, *(entry.file for entry in manifest.levels), *manifest.attributes.values()]:
             _check_file(folder / name, manifest.files[name])
         levels = [_read_levels(folder / entry.file, entry) for entry in manifest.levels]
-        return _model(manifest, levels, Shelf(load_file(folder / ARRAYS_FILE), str(folder / ARRAYS_FILE)))
+        attributes = {key: _read_attributes(folder / file, key) for key, file in manifest.attributes.items()}
+        shelf = Shelf(load_file(folder / ARRAYS_FILE), str(folder / ARRAYS_FILE))
+        return _model(manifest, levels, attributes, shelf)
     except ModelFileError:
         raise
     except OSError as error:
@@ -136,7 +138,17 @@ def _read_levels(path: Path, entry: LevelsEntry) -> Levels:
     return Levels(values, ordered=entry.ordered, declared=entry.declared)
 
 
-def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
+def _read_attributes(path: Path, key: str) -> pa.Table:
+    try:
+        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read().combine_chunks()
+    except (pa.ArrowException, ValueError) as error:
+        raise _damaged(path, f"cannot be read ({error})") from error
+    if table.column_names[:1] != [key]:
+        raise _damaged(path, f"does not begin with the column {key!r}")
+    return table
+
+
+def _model(manifest: Manifest, levels: Sequence[Levels], attributes: Mapping[str, pa.Table], shelf: Shelf) -> Model:
     groups = groups_of(manifest, levels, shelf)
     p, m = len(manifest.fixed_columns), len(shelf.floats("parameter_vcov", -1, -1))
     posterior: Posterior | PosteriorDraws | None = None
@@ -169,6 +181,7 @@ def _model(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> Model:
         phi=phi,
         sample=sample,
         thresholds=thresholds_of(groups, p, len(phi), shelf),
+        attributes=attributes,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model directory holds: ``manifest.json``, ``arrays.safetensors`` and ``levels/*.parquet``.
+"""What a model directory holds: ``manifest.json``, ``arrays.safetensors``, and Parquet files of levels and attributes.
 
 The manifest is plain data. Its floats are exact: JSON carries the shortest text that reads back as the same number,
 and numbers that JSON lacks (NaN, infinities) are written as text. All other numbers are in the arrays' file.
@@ -20,6 +20,7 @@ SCHEMA = 3
 MANIFEST_FILE = "manifest.json"
 ARRAYS_FILE = "arrays.safetensors"
 LEVELS_FOLDER = "levels"
+ATTRIBUTES_FOLDER = "attributes"
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -118,6 +119,8 @@ class Manifest(msgspec.Struct, frozen=True):
         Column to its entry in ``levels``.
     files : mapping of str to FileEntry
         Every other file, by its path in the directory.
+    attributes : mapping of str to str
+        From the key of a table of attributes to its Parquet file.
     """
 
     format: str
@@ -136,6 +139,7 @@ class Manifest(msgspec.Struct, frozen=True):
     draws: DrawsEntry | None = None
     family_parameters: tuple[dict[str, Any], ...] = ()
     sample: SampleEntry | None = None
+    attributes: dict[str, str] = {}
 
 
 def upgraded(plain: dict[str, Any]) -> dict[str, Any]:

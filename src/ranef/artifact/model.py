@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ranef.design.spec import DesignSpec
 from ranef.table import Combination, Levels
@@ -360,6 +361,8 @@ class Model:
         Parameters of `ranef.family`, without bounds.
     thresholds : Thresholds or None
         Of an ordinal model; None if it was saved without its posterior.
+    attributes : mapping of str to pyarrow.Table
+        By key, the columns that were read from tables of attributes; the key is the first column.
     sample : Sample or None
         Of a Bayesian fit. ``beta``, ``vcov``, the groups' arrays and ``phi`` are then posterior means and covariances,
         each over all other parameters.
@@ -379,6 +382,7 @@ class Model:
     phi: FloatArray = field(default_factory=lambda: np.zeros(0))
     sample: Sample | None = None
     thresholds: Thresholds | None = None
+    attributes: Mapping[str, pa.Table] = field(default_factory=dict)
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

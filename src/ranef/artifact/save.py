@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from ranef.artifact.arrays import to_arrays
 from ranef.artifact.manifest import (
     ARRAYS_FILE,
+    ATTRIBUTES_FOLDER,
     FORMAT,
     LEVELS_FOLDER,
     MANIFEST_FILE,
@@ -107,7 +108,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
         header = None
     if header is None or header.format != FORMAT:
         raise ModelFileError(f"{target} holds something else than a ranef model; choose another name or remove it")
-    other = sorted(inside - {MANIFEST_FILE, ARRAYS_FILE, LEVELS_FOLDER})
+    other = sorted(inside - {MANIFEST_FILE, ARRAYS_FILE, LEVELS_FOLDER, ATTRIBUTES_FOLDER})
     if other:
         raise ModelFileError(
             f"{target} holds a model and also {', '.join(other[:3])}{', ...' * (len(other) > 3)}, which would be lost; "
@@ -124,6 +125,11 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
     )
     for entry, levels in zip(entries, distinct, strict=True):
         pq.write_table(pa.table({"level": levels.values}), folder / entry.file)
+    attributes = {key: f"{ATTRIBUTES_FOLDER}/{number}.parquet" for number, key in enumerate(model.attributes)}
+    if attributes:
+        (folder / ATTRIBUTES_FOLDER).mkdir()
+    for key, file in attributes.items():
+        pq.write_table(model.attributes[key], folder / file)
     save_file(to_arrays(model, posterior), folder / ARRAYS_FILE)
     manifest = Manifest(
         format=FORMAT,
@@ -141,11 +147,17 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
         draws=_draws_entry(model) if posterior else None,
         family_parameters=tuple(to_plain(one) for one in model.info.family_parameters),
         sample=_sample_entry(model),
-        files={name: _sealed(folder / name) for name in [ARRAYS_FILE, *(entry.file for entry in entries)]},
+        files={
+            name: _sealed(folder / name)
+            for name in [ARRAYS_FILE, *(entry.file for entry in entries), *attributes.values()]
+        },
+        attributes=attributes,
     )
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
     _sealed(folder / MANIFEST_FILE)
     _sync_folder(folder / LEVELS_FOLDER)
+    if attributes:
+        _sync_folder(folder / ATTRIBUTES_FOLDER)
     _sync_folder(folder)
 
 

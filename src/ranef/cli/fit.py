@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ranef.cli.guard import note
-from ranef.cli.words import DATA_HELP, quoted
+from ranef.cli.words import DATA_HELP, TABLE_HELP, quoted, tables_of
 from ranef.errors import FormulaError, OptionError
 
 _FILES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".arrow", ".feather")
@@ -47,6 +47,7 @@ def fit(
     method: Annotated[str | None, typer.Option(help=_METHOD, show_default=False)] = None,
     weights: Annotated[str | None, typer.Option(metavar="COLUMN", help=_WEIGHTS, show_default=False)] = None,
     offset: Annotated[str | None, typer.Option(metavar="COLUMN", help="Added to the linear predictor.")] = None,
+    table: Annotated[list[str] | None, typer.Option(metavar="KEY=FILE", help=TABLE_HELP, show_default=False)] = None,
     covariance: Annotated[Path | None, typer.Option(metavar="FILE", help=_COVARIANCE, show_default=False)] = None,
     missing: Annotated[str, typer.Option(help=_MISSING)] = "drop",
     solver: Annotated[
@@ -113,6 +114,7 @@ def fit(
         method=method,  # type: ignore[arg-type]  # the library checks it, with a better message
         weights=weights,
         offset=offset,
+        tables=tables_of(table),
         covariance=None if covariance is None else _table_or_model(covariance),
         missing=missing,  # type: ignore[arg-type]
         solver=solver,  # type: ignore[arg-type]

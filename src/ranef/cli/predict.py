@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranef.cli.guard import note
-from ranef.cli.words import DATA_HELP
+from ranef.cli.words import DATA_HELP, TABLE_HELP, tables_of
 from ranef.errors import OptionError, counted
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def predict(
         list[str] | None, typer.Option(help="Only these parts: fixed, a grouping factor or a term. Repeatable.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="All parts but these. Repeatable.")] = None,
+    table: Annotated[list[str] | None, typer.Option(metavar="KEY=FILE", help=TABLE_HELP)] = None,
     keep: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Copy this column of the data. Repeatable.")
     ] = None,
@@ -70,6 +71,7 @@ def predict(
         level=level,
         include=include or None,
         exclude=exclude or None,
+        tables=tables_of(table),
     )
     predicted = found if isinstance(found, dict) else {"fit": found}
     columns = {**kept, **predicted}

@@ -6,10 +6,36 @@ import re
 import shlex
 from collections.abc import Iterable
 
+from ranef.errors import OptionError
+
 DATA_HELP = (
     "Parquet, CSV (UTF-8) or Arrow files, a glob, or a folder that holds files of one of these formats; saved models "
     "in it are passed over."
 )
+
+
+TABLE_HELP = (
+    "A table of attributes, one row for each value of KEY: columns that the data lack are read from it. Repeatable."
+)
+
+
+def tables_of(words: Iterable[str] | None) -> dict[str, str] | None:
+    """The mapping that ``KEY=FILE`` words say; None without any.
+
+    Raises
+    ------
+    OptionError
+        A word has no ``=``, or a key stands twice.
+    """
+    tables: dict[str, str] = {}
+    for word in words or ():
+        key, sign, file = word.partition("=")
+        if not (sign and key and file):
+            raise OptionError(f"--table {word}: write KEY=FILE, such as user_id=users.parquet")
+        if key in tables:
+            raise OptionError(f"--table {word}: the key {key} has a table already")
+        tables[key] = file
+    return tables or None
 
 
 def quoted(formula: str) -> str:

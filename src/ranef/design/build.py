@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from ranef.design.attributes import open_tables, read_attributes, with_made_columns
 from ranef.design.columns import Operation, evaluate
-from ranef.design.fields import field_design, fields_of, group_field, with_bags
+from ranef.design.fields import field_design, fields_of, group_field
 from ranef.design.latent import LatentDesign, latent_designs
 from ranef.design.learn import learn_expression
 from ranef.design.matrix import ModelMatrixSpec, learn, model_matrix
 from ranef.design.membership import Membership, Walk
-from ranef.design.periods import Period, periods_of, with_periods
+from ranef.design.periods import Period, periods_of
 from ranef.design.pieces import Derived, Numbers, by_pieces, is_constant
 from ranef.design.response import (
     WEIGHTS,
@@ -39,7 +41,7 @@ from ranef.design.rows import (
 )
 from ranef.design.spec import DesignSpec, FieldSpec, GroupSpec, ResponseKind, TermSpec
 from ranef.errors import DataError, OptionError, nearest
-from ranef.formula import check_columns
+from ranef.formula import check_columns, variables
 from ranef.formula.nodes import Expression, Formula, Name, RandomTerm, Response
 from ranef.storage import MEMORY, Storage
 from ranef.table import (
@@ -114,6 +116,8 @@ class Design:
         Where the columns live.
     latent : tuple of LatentDesign
         One for each of ``spec.latent``.
+    attributes : mapping of str to pyarrow.Table
+        By key, the columns that were read from tables of attributes.
     """
 
     spec: DesignSpec
@@ -128,6 +132,7 @@ class Design:
     empty_categories: tuple[str, ...]
     storage: Storage = MEMORY
     latent: tuple[LatentDesign, ...] = ()
+    attributes: Mapping[str, pa.Table] = field(default_factory=dict)
 
     def piece(self, rows: slice) -> Design:
         """Some of the rows; nothing is copied."""
@@ -161,6 +166,7 @@ def build_design(
     missing: Missing = "drop",
     kind: ResponseKind = "number",
     storage: Storage = MEMORY,
+    tables: Mapping[str, Any] | None = None,
 ) -> Design:
     """Read the columns that a formula needs and compute its design.
 
@@ -179,16 +185,20 @@ def build_design(
         An ordered response has no intercept in its fixed part.
     storage : Storage
         Where the columns live.
+    tables : mapping of str to table, optional
+        From a key, a column of the data, to a table with a row a key, whose columns may stand in the formula.
 
     Raises
     ------
     FormulaError, DataError, OptionError
     """
     response = response_of(formula, kind)
-    check_columns(formula, source.columns)
-    periods = periods_of(formula)
-    fields = fields_of(formula)
-    source = with_bags(with_periods(source, periods), fields)
+    opened = open_tables(tables, source)
+    check_columns(formula, [*source.columns, *(name for table in opened.values() for name in table.columns)])
+    periods, fields = periods_of(formula), fields_of(formula)
+    wanted = [*variables(formula), *(one for one in (weights, offset) if isinstance(one, str))]
+    attributes = read_attributes(opened, source, wanted, formula.text)
+    source = with_made_columns(source, attributes, periods, fields)
     column_weights = weights if isinstance(weights, str) else None
     for option, name in (("weights", column_weights), ("offset", offset)):
         _check_option_column(option, name, source.columns)
@@ -265,6 +275,7 @@ def build_design(
         empty_categories=learned.empty,
         storage=storage,
         latent=computed.latent,
+        attributes=attributes,
     )
 
 
@@ -361,8 +372,8 @@ def _groups(
     for term in formula.random:
         by_factor.setdefault(group_field(term), []).append(term)
     out = []
-    for field, terms in by_factor.items():
-        found = field_design(field, table, periods, storage)
+    for factor, terms in by_factor.items():
+        found = field_design(factor, table, periods, storage)
         specs: list[TermSpec] = []
         at = 0
         for term in terms:
@@ -370,7 +381,7 @@ def _groups(
             specs.append(TermSpec(term.text, term.covariance, effects, at))
             at += len(effects.names)
         covariates = by_pieces(partial(_side_by_side, [term.effects for term in specs]), table, storage)
-        spec = GroupSpec(field.name, field.columns, tuple(specs), None if field.kind == "factor" else field)
+        spec = GroupSpec(factor.name, factor.columns, tuple(specs), None if factor.kind == "factor" else factor)
         group = Group(found.codes, found.levels, found.combination, covariates, found.membership, found.walk)
         out.append((spec, group))
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ranef.artifact import load as load_model
 from ranef.artifact import save as save_model
 from ranef.artifact.model import Model
+from ranef.design.attributes import lacking
 from ranef.design.build import Design, build_design
 from ranef.design.columns import Column
 from ranef.errors import OptionError
@@ -164,6 +165,7 @@ class Fit(Estimates):
         level: float = 0.95,
         include: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] | None = None,
+        tables: Mapping[str, Any] | None = None,
     ) -> Any:
         """Predict rows, in their order.
 
@@ -190,6 +192,9 @@ class Fit(Estimates):
             Coverage of the interval.
         include, exclude : str or sequence of str, optional
             ``"fixed"``, names of grouping factors, or terms as in the formula.
+        tables : mapping of str to table, optional
+            Attributes as in `ranef.fit`, of levels that the model has none of; they take the place of those that it
+            has. Columns that ``data`` have themselves are taken from there.
 
         Returns
         -------
@@ -214,6 +219,7 @@ class Fit(Estimates):
             level=level,
             include=include,
             exclude=exclude,
+            tables=tables,
         )
         warn_about_rows(found.missing, len(found.fit), found.unknown)
         return prediction_result(self.model, type, found, source.library)
@@ -371,7 +377,9 @@ class Fit(Estimates):
         weights, offset = self._options.get("weights"), self._options.get("offset")
         _check_weights(weights)
         parsed, kind = parse(self._formula), self.model.spec.kind
-        design = build_design(parsed, open_source(data), weights=weights, offset=offset, kind=kind)
+        source = open_source(data)
+        tables = lacking(self.model.attributes, source)
+        design = build_design(parsed, source, weights=weights, offset=offset, kind=kind, tables=tables)
         check_rows(self.model, design)
         return design
 
@@ -413,6 +421,8 @@ def _options_of(model: Model) -> dict[str, Any]:
         options |= {"family": model.family, "link": None}
     if len(spec.offsets) > len(parse(spec.formula).offsets) and isinstance(spec.offsets[-1], Column):
         options["offset"] = spec.offsets[-1].name
+    if model.attributes:
+        options["tables"] = model.attributes
     if info.method not in ("reml", "laplace"):
         options["method"] = info.method
     return options

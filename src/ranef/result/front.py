@@ -59,6 +59,7 @@ def fit(
     method: Literal["reml", "ml", "laplace", "joint", "gibbs"] | None = None,
     weights: str | npt.ArrayLike | None = None,
     offset: str | None = None,
+    tables: Mapping[str, Any] | None = None,
     covariance: Any = None,
     start: Fit | None = None,
     lock: str | Sequence[str] | None = None,
@@ -107,6 +108,11 @@ def fit(
         proportion: the trials. Other families: how often a row counts. Rows of weight zero are dropped and counted.
     offset : str, optional
         A column that is added to the linear predictor with coefficient one; as ``offset(column)`` in the formula.
+    tables : mapping of str to table, optional
+        Attributes of levels, each table with one row a level: ``{"user_id": users, "item_id": items}``. A column that
+        the formula names and ``data`` lack is read from the table that has it, through its key, ``"user_id"``, which
+        both have. Rows whose key is not in the table lack a value (see ``missing``). The model keeps the columns that
+        it used.
     covariance : table or Fit, optional
         Covariances that are held at given values; the others are learned. A table with the columns grp, var1, var2 and
         vcov, as `Fit.varcorr` gives it (a data frame, Arrow table, dict of columns, or the path of a CSV or Parquet
@@ -242,6 +248,7 @@ def fit(
             missing=missing,
             kind=distribution.kind,
             storage=place,
+            tables=tables,
         )
         whole = design
         locked = None if lock is None else lock_terms(design, None if start is None else start.model, lock)
@@ -304,7 +311,7 @@ def fit(
             model = checked(design, distribution, model)
     if locked is not None:
         model = with_locked(model, locked)
-    options: dict[str, Any] = {"prior": prior}
+    options: dict[str, Any] = {"prior": prior, "tables": tables}
     options |= {"family": family, "link": link, "method": method, "weights": weights, "offset": offset}
     options |= {"covariance": covariance, "probes": probes, "seed": seed, "quadrature": quadrature}
     options |= {"draws": draws, "warmup": warmup, "chains": chains, "thin": thin}
@@ -317,7 +324,8 @@ def fit(
     if solver == "bound":
         info = msgspec.structs.replace(info, solver="bound")
     warn_about_fit(model)
-    return Fit(replace(model, info=info), formula, source.library, whole, data, options)
+    model = replace(model, info=info, attributes=whole.attributes)
+    return Fit(model, formula, source.library, whole, data, options)
 
 
 def _raw(relative: Mapping[str, FloatArray], sigma: float) -> dict[str, FloatArray]:

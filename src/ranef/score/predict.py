@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,7 @@ def predict(
     level: float = 0.95,
     include: str | Collection[str] | None = None,
     exclude: str | Collection[str] | None = None,
+    tables: Mapping[str, Any] | None = None,
 ) -> Prediction:
     """Predict the response of new rows from offset, fixed effects and conditional modes.
 
@@ -85,6 +86,8 @@ def predict(
     include, exclude : str or collection of str, optional
         The parts to sum, or to leave out; see `ranef.score.select.select`. Parts that are left out are no source of
         uncertainty either.
+    tables : mapping of str to table, optional
+        Attributes of levels that the model does not have, or other ones, by key.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def predict(
     _check_options(model, new_levels, interval, level)
     check_kind(model, kind, interval)
     selection = select(model.spec, include, exclude)
-    rows = read_rows(model, source, selection, weights=interval == "prediction")
+    rows = read_rows(model, source, selection, weights=interval == "prediction", tables=tables)
     if new_levels == "raise":
         _refuse(rows.unknown)
     if model.sample is not None:

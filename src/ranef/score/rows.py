@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from ranef.artifact.model import FloatArray, Model
+from ranef.design.attributes import joined_attributes, open_tables, with_made_columns
 from ranef.design.columns import Column, Operation, evaluate, leaves
 from ranef.design.matrix import Value, model_matrix
-from ranef.design.periods import with_periods
 from ranef.design.response import response_columns, response_values
 from ranef.design.spec import DesignSpec
 from ranef.errors import DataError, counted
@@ -109,7 +109,13 @@ class Batch:
     groups: tuple[GroupBatch, ...]
 
 
-def read_rows(model: Model, source: Source, selection: Selection, weights: bool = False) -> Rows:
+def read_rows(
+    model: Model,
+    source: Source,
+    selection: Selection,
+    weights: bool = False,
+    tables: Mapping[str, Any] | None = None,
+) -> Rows:
     """Read the columns that the selected parts need, and no other.
 
     Parameters
@@ -119,6 +125,8 @@ def read_rows(model: Model, source: Source, selection: Selection, weights: bool 
     selection : Selection
     weights : bool
         Read the column of the fit's weights too, if there is one, and what says the trials of a proportion.
+    tables : mapping of str to table, optional
+        Attributes of levels that the model does not have, or other ones, by key.
 
     Raises
     ------
@@ -135,7 +143,9 @@ def read_rows(model: Model, source: Source, selection: Selection, weights: bool 
     grouping = {name for g in active for name in model.spec.groups[g].columns}
     weight = model.spec.weights if weights and model.spec.weights in source.columns else None
     numbers += [weight] if weight and weight not in numbers else []
-    source = with_periods(source, model.spec.periods)
+    attributes = joined_attributes(model.attributes, open_tables(tables, source), source)
+    fields = [spec.field for spec in model.spec.groups if spec.field is not None]
+    source = with_made_columns(source, attributes, model.spec.periods, fields)
     raw = read_table(source, numbers=numbers, factors=sorted(covariates | grouping))
     codes, unknown = {}, {}
     for g in active:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -69,15 +69,18 @@ class Made:
     kind : ColumnKind
     make : callable
         From the values of a batch, and the number of its first row, to those of the new column.
+    metadata : mapping of bytes to bytes, or None
+        Of the new column's field; by default that its dictionary means no order.
     """
 
     source: str
     kind: ColumnKind
     make: Callable[[pa.Array, int], pa.Array]
+    metadata: Mapping[bytes, bytes] | None = field(default_factory=lambda: STORAGE_ORDER)
 
 
 def with_columns(source: Source, made: Mapping[str, Made]) -> Source:
-    """The source with further columns, whose dictionaries mean no order.
+    """The source with further columns.
 
     Raises
     ------
@@ -105,10 +108,10 @@ def with_columns(source: Source, made: Mapping[str, Made]) -> Source:
             for name in names:
                 if name in made:
                     array = made[name].make(batch.column(made[name].source), row)
-                    field = pa.field(name, array.type, metadata=STORAGE_ORDER)
+                    column = pa.field(name, array.type, metadata=made[name].metadata)
                 else:
-                    field, array = batch.schema.field(name), batch.column(name)
-                fields.append(field)
+                    column, array = batch.schema.field(name), batch.column(name)
+                fields.append(column)
                 arrays.append(array)
             yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
             row += batch.num_rows
