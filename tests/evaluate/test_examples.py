@@ -7,8 +7,10 @@ from importlib import import_module
 
 import pytest
 
+MODULES = ("splits", "interactions", "ranking", "curve", "metrics", "predictions", "fits", "baselines.ratings")
 
-@pytest.mark.parametrize("module", ["splits", "interactions", "ranking"])
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples(module):
     found = doctest.testmod(import_module(f"ranef.evaluate.{module}"))
     assert found.attempted

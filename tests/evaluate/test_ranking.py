@@ -121,7 +121,7 @@ def test_users_without_anything_to_find_do_not_count(problem):
     some = np.flatnonzero(counts)
     fewer = RankingData(problem.train, problem.seen[some], problem.test[some], problem.users[some], problem.items, 0)
     one, other = (evaluate_ranking(Popularity().fit(problem.train), data, baselines=()) for data in (problem, fewer))
-    assert one.rows() == other.rows()
+    assert one.records() == other.records()
     assert "not counted" in str(one)
     with pytest.raises(ranef.DataError, match="no user"):
         evaluate_ranking({}, data_of(np.eye(3), np.eye(3), np.zeros((3, 3))))
@@ -142,7 +142,7 @@ def test_permutations_of_users_and_items_change_nothing(problem):
     metrics = ["recall@5", "ndcg@5", "map@5", "mrr@5", "precision@5"]
     for baseline in (Popularity(), ItemKNN(5, 1.0), Ease(3.0)):
         values = [
-            [row["estimate"] for row in evaluate_ranking({}, data, metrics=metrics, baselines=[baseline]).rows()]
+            [row["estimate"] for row in evaluate_ranking({}, data, metrics=metrics, baselines=[baseline]).records()]
             for data in (problem, mixed)
         ]
         assert values[0] == pytest.approx(values[1])
@@ -150,7 +150,7 @@ def test_permutations_of_users_and_items_change_nothing(problem):
 
 def test_batches_do_not_matter(problem, monkeypatch):
     def values():
-        return [row["estimate"] for row in evaluate_ranking({}, problem, baselines=[Ease(3.0)]).rows()]
+        return [row["estimate"] for row in evaluate_ranking({}, problem, baselines=[Ease(3.0)]).records()]
 
     whole = values()
     monkeypatch.setattr("ranef.evaluate.ranking.SCORES", 100)
@@ -163,7 +163,7 @@ def test_ways_to_give_scores(problem):
     found = evaluate_ranking(
         {"object": ease, "function": lambda users: scores[users], "array": scores}, problem, metrics="ndcg@5"
     )
-    values = [row["estimate"] for row in found.rows()]
+    values = [row["estimate"] for row in found.records()]
     assert values[0] == values[1] == values[2]
     assert found.difference("ndcg@5", "function", "object").se == 0
 

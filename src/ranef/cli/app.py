@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ranef.cli.demo import demo
+from ranef.cli.evaluate import evaluate
 from ranef.cli.fit import fit
 from ranef.cli.guard import guarded
 from ranef.cli.predict import predict
@@ -45,5 +46,5 @@ def _top(
         raise typer.Exit(2)
 
 
-for _command in (fit, show, predict, simulate, demo):
+for _command in (fit, show, predict, evaluate, simulate, demo):
     app.command()(guarded(_command))

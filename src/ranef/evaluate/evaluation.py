@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ranef.errors import OptionError
+from ranef.evaluate.curve import Calibration
 from ranef.evaluate.statistics import Bootstrap, Estimate, Statistic, bootstrap
 from ranef.result.options import check_whole
 from ranef.result.text import align
 from ranef.table import to_library
 
 DIGITS = 4
-# decimals are those of two digits of the smallest standard error
+# decimals are those of two digits of the first model's standard error
 DIGITS_OF_ERROR = 2
 
 
@@ -36,11 +37,41 @@ class Sampling:
     level: float = 0.95
     seed: int = 0
 
+    def note(self, by: str) -> list[str]:
+        """How the errors were found, in words."""
+        if not self.replicates:
+            return []
+        return [f"{100 * self.level:g} % limits from {self.replicates:,} bootstrap samples of {by}"]
+
     def __post_init__(self) -> None:
         check_whole("replicates", self.replicates, 0)
         check_whole("seed", self.seed, 0)
         if isinstance(self.level, bool) or not isinstance(self.level, int | float) or not 0 < self.level < 1:
             raise OptionError(f"level={self.level!r}: give a number between 0 and 1, such as 0.95")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was judged.
+
+    Attributes
+    ----------
+    by : str
+        What the bootstrap draws: a column's levels, ``"users"``, ``"groups"`` or ``"rows"``.
+    rows, units, dropped : int
+        Rows, or users of rankings, that were judged; units to draw; rows or pairs that were left out.
+    notes : tuple of str
+        The same in words.
+    library : str
+        Of the tables to give back.
+    """
+
+    by: str
+    rows: int
+    units: int
+    dropped: int
+    notes: tuple[str, ...]
+    library: str
 
 
 class Evaluation:
@@ -49,8 +80,13 @@ class Evaluation:
     Attributes
     ----------
     models, metrics : tuple of str
-    units : int
-        Users, or rows, that the bootstrap draws; `by` names them.
+    by : str
+        What the bootstrap draws: a column's levels, ``"users"``, ``"groups"`` or ``"rows"``.
+    rows, units, dropped : int
+        Rows, or users of rankings, that were judged; units to draw; rows or pairs that were left out.
+    notes : tuple of str
+        What was judged, and how, in words.
+    sampling : Sampling
     """
 
     def __init__(
@@ -58,19 +94,18 @@ class Evaluation:
         statistics: Mapping[tuple[str, str], Statistic],
         fixed: Mapping[tuple[str, str], float],
         metrics: Sequence[str],
-        by: str,
+        subject: Subject,
         sampling: Sampling,
-        notes: Sequence[str],
-        library: str,
+        curves: Mapping[str, Calibration] | None = None,
     ):
         self.models: tuple[str, ...] = tuple(dict.fromkeys(model for model, _ in [*statistics, *fixed]))
         self.metrics: tuple[str, ...] = tuple(metrics)
-        self.by = by
-        self.units = max((len(one.sums) for one in statistics.values()), default=0)
-        self.notes: tuple[str, ...] = tuple(notes)
+        self.by, self.rows, self.units, self.dropped = subject.by, subject.rows, subject.units, subject.dropped
+        self.notes: tuple[str, ...] = (*subject.notes, *sampling.note(subject.by))
         self.sampling = sampling
         self._fixed = dict(fixed)
-        self._library = library
+        self._library = subject.library
+        self._curves = dict(curves or {})
         self._bootstrap: Bootstrap = bootstrap(statistics, sampling.replicates, sampling.level, sampling.seed)
 
     def estimate(self, metric: str, model: str | None = None) -> Estimate:
@@ -104,7 +139,7 @@ class Evaluation:
 
     def table(self) -> Any:
         """Every metric of every model: model, metric, estimate, se, lower, upper; in the library of the data."""
-        return to_library(_columns(self.rows()), self._library)
+        return to_library(_columns(self.records()), self._library)
 
     def comparison(self, reference: str | None = None) -> Any:
         """Every model less ``reference``, by default the first: model, reference, metric, difference, se, lower, upper.
@@ -116,7 +151,21 @@ class Evaluation:
         """
         return to_library(_columns(self.differences(reference)), self._library)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def calibration(self, model: str | None = None) -> Calibration:
+        """The calibration curve of one model, by default the first.
+
+        Raises
+        ------
+        OptionError
+            There is no such model, or the response has no probability.
+        """
+        self._check(None, model)
+        name = self.models[0] if model is None else model
+        if name not in self._curves:
+            raise OptionError("a calibration curve is for the probability of an event: this response has none")
+        return self._curves[name]
+
+    def records(self) -> list[dict[str, Any]]:
         """`table` as one dict a row."""
         return [
             {"model": model, "metric": metric, "estimate": found.value, **_errors(found)}
@@ -162,7 +211,7 @@ class Evaluation:
                 columns[1].append(model)
                 for column, (name, value) in zip(columns[2:], zip(header[2:], row, strict=True), strict=True):
                     sign = "+" if name.startswith("less ") else ""
-                    column.append("" if np.isnan(value) else f"{value:{sign}.{decimals}f}")
+                    column.append("" if np.isnan(value) else f"{round(value, decimals) + 0.0:{sign}.{decimals}f}")
         return align(header, columns, left=2)
 
     def _check(self, metric: str | None, model: str | None) -> None:
@@ -185,8 +234,8 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _decimals(found: Sequence[Estimate]) -> int:
-    errors = [one.se for one in found if one.se > 0]
-    if errors:
-        return int(np.clip(DIGITS_OF_ERROR - 1 - np.floor(np.log10(min(errors))), 0, 8))
+    error = next((one.se for one in found if one.se > 0), 0.0)
+    if error:
+        return int(np.clip(DIGITS_OF_ERROR - 1 - np.floor(np.log10(error)), 0, 8))
     values = [abs(one.value) for one in found if np.isfinite(one.value) and one.value]
     return int(np.clip(DIGITS - 1 - np.floor(np.log10(max(values, default=1.0))), 0, 8))

@@ -30,11 +30,21 @@ class Held:
         frame = nw.from_native(data, pass_through=True, eager_only=True)
         self._frame = frame if isinstance(frame, nw.DataFrame) else None
         source = open_source(data)
+        self._library = source.library
         if self._frame is None:
             self._table = _whole(source)
-            self._library = source.library
             source = open_source(self._table)
         self._source: Source = source
+
+    @property
+    def source(self) -> Source:
+        """The table as a source, to be read as often as needed."""
+        return self._source
+
+    @property
+    def library(self) -> str:
+        """The library of the tables to give back."""
+        return self._library
 
     @property
     def columns(self) -> Collection[str]:

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from ranef.errors import DataError, OptionError, counted, nearest
 from ranef.evaluate.baselines import Popularity
-from ranef.evaluate.evaluation import Evaluation, Sampling
+from ranef.evaluate.evaluation import Evaluation, Sampling, Subject
 from ranef.evaluate.interactions import RankingData
 from ranef.evaluate.lists import Lists, top_lists
 from ranef.evaluate.statistics import Statistic, mean_of
@@ -142,9 +142,10 @@ def evaluate_ranking(
                 fixed[key] = len(listed[one.k]) / max(len(data.items), 1)
             else:
                 statistics[key] = mean_of(values[one], higher=True)
-    notes = _notes(data, len(users), int(counts.sum()), sampling)
     names = [f"{one.name}@{one.k}" for one in dict.fromkeys(wanted)]
-    return Evaluation(statistics, fixed, names, "users", sampling, notes, library or preferred_library())
+    notes = _notes(data, len(users), int(counts.sum()))
+    subject = Subject("users", len(users), len(users), data.dropped, notes, library or preferred_library())
+    return Evaluation(statistics, fixed, names, subject, sampling)
 
 
 def _metric(text: str) -> Metric:
@@ -227,13 +228,11 @@ def _information(train: sparse.csr_array) -> FloatArray:
     return np.asarray(np.log2(max(train.shape[0], 1)) - np.log2(counts))
 
 
-def _notes(data: RankingData, users: int, pairs: int, sampling: Sampling) -> list[str]:
+def _notes(data: RankingData, users: int, pairs: int) -> tuple[str, ...]:
     notes = [f"Full rankings of {len(data.items):,} items for {counted(users, 'user')}; {pairs:,} to be found"]
     if data.dropped:
         notes.append(f"{counted(data.dropped, 'pair')} left out: unknown items, or known already")
     without = len(data.users) - users
     if without:
         notes.append(f"{counted(without, 'user')} without anything to be found: not counted")
-    if sampling.replicates:
-        notes.append(f"{100 * sampling.level:g} % limits from {sampling.replicates:,} bootstrap samples of the users")
-    return notes
+    return tuple(notes)

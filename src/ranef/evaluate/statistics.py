@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ranef.table import FloatArray
 
@@ -160,8 +159,3 @@ def _totals(sums: FloatArray, replicates: int, random: np.random.Generator) -> F
         times = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
         parts.append(times.astype(np.float64) @ sums)
     return np.concatenate(parts)
-
-
-def sums_by(units: npt.NDArray[np.integer], count: int, columns: Sequence[FloatArray]) -> FloatArray:
-    """Columns of rows, shape (rows,), summed by unit: shape (count, columns)."""
-    return np.column_stack([np.bincount(units, weights=column, minlength=count) for column in columns])

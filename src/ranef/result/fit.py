@@ -67,6 +67,11 @@ class Fit(Estimates):
     # What goes with the data
 
     @property
+    def data(self) -> Any:
+        """The data that were fitted, as they were given; None of a loaded model."""
+        return self._data
+
+    @property
     def kept(self) -> npt.NDArray[np.bool_]:
         """Which rows of the data were used, shape (rows,): ``data[fit.kept]`` are the rows of `residuals`.
 
