@@ -2,8 +2,7 @@
 
 Numba's compiler does not find these vectors itself: it runs no vectorizer over straight-line code, and a loop over so
 few sides is unrolled before its loop vectorizer sees it. The loops over a row's entries are therefore written in LLVM's
-language, with the arithmetic of the scalar loops (``contract`` allows the same fused multiplications): a side gets the
-same bits whatever stands beside it.
+language; a side gets the same bits whatever stands beside it.
 """
 
 from __future__ import annotations
@@ -116,42 +115,41 @@ def _scatter(width):
     return scatter_panel
 
 
-_gather_wide, _gather_narrow = _gather(WIDEST), _gather(NARROW)
-_scatter_wide, _scatter_narrow = _scatter(WIDEST), _scatter(NARROW)
+_gather_8, _gather_4, _gather_2, _gather_1 = (_gather(width) for width in (8, 4, 2, 1))
+_scatter_8, _scatter_4, _scatter_2, _scatter_1 = (_scatter(width) for width in (8, 4, 2, 1))
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@njit(nogil=True, cache=True)
 def gather(sign, at, start, m, values, columns, x, out):
     """Add ``sign * sum_j values[at + j] x[columns[start + j]]`` to ``out`` (sides,); ``x`` (columns, sides)."""
     sides = x.shape[1]
     s = 0
-    while s + WIDEST <= sides:
-        _gather_wide(values, at, columns, start, m, x, s, out, sign)
-        s += WIDEST
-    if s + NARROW <= sides:
-        _gather_narrow(values, at, columns, start, m, x, s, out, sign)
-        s += NARROW
-    while s < sides:
-        h = 0.0
-        for j in range(m):
-            h += values[at + j] * x[columns[start + j], s]
-        out[s] += sign * h
-        s += 1
+    while s + 8 <= sides:
+        _gather_8(values, at, columns, start, m, x, s, out, sign)
+        s += 8
+    if sides & 4:
+        _gather_4(values, at, columns, start, m, x, s, out, sign)
+        s += 4
+    if sides & 2:
+        _gather_2(values, at, columns, start, m, x, s, out, sign)
+        s += 2
+    if sides & 1:
+        _gather_1(values, at, columns, start, m, x, s, out, sign)
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@njit(nogil=True, cache=True)
 def scatter(sign, at, start, m, values, columns, x, out):
     """Add ``sign * values[at + j] x`` to each row ``columns[start + j]`` of ``out``; ``x`` (sides,)."""
     sides = out.shape[1]
     s = 0
-    while s + WIDEST <= sides:
-        _scatter_wide(values, at, columns, start, m, out, s, x, sign)
-        s += WIDEST
-    if s + NARROW <= sides:
-        _scatter_narrow(values, at, columns, start, m, out, s, x, sign)
-        s += NARROW
-    while s < sides:
-        h = sign * x[s]
-        for j in range(m):
-            out[columns[start + j], s] += values[at + j] * h
-        s += 1
+    while s + 8 <= sides:
+        _scatter_8(values, at, columns, start, m, out, s, x, sign)
+        s += 8
+    if sides & 4:
+        _scatter_4(values, at, columns, start, m, out, s, x, sign)
+        s += 4
+    if sides & 2:
+        _scatter_2(values, at, columns, start, m, out, s, x, sign)
+        s += 2
+    if sides & 1:
+        _scatter_1(values, at, columns, start, m, out, s, x, sign)
