@@ -45,7 +45,7 @@ def spread_times(spread, x, out):
 
 @njit(nogil=True, cache=True)
 def _covariance_with_others(partners, vectors, spread, inner, half, out):
-    """``out = Cov(v, eta)`` of one row, ``eta`` without its own side: what products among its partners share with ``v``.
+    """``out = Cov(v, eta)`` of one row, ``eta`` without its own side: products among its partners vary with ``v``.
 
     ``sum_t V_t (sum of the other partners' vectors)``; ``inner`` (k,) is the sum of all of them.
     """
@@ -61,7 +61,7 @@ def _covariance_with_others(partners, vectors, spread, inner, half, out):
 def _panel_rows(
     begin, end, order, partners, vectors, covariates, weights, residual, others, half, share, spread, panel, score
 ):
-    """Fill the first rows of ``panel`` with ``w^1/2 z`` of rows ``begin <= i < end``, and add ``w z e`` to ``score``."""
+    """Rows ``begin <= i < end``: fill the first rows of ``panel`` with ``w^1/2 z``, and add ``w z e`` to ``score``."""
     d = panel.shape[1]
     k = d - covariates.shape[1]
     several = partners.shape[1] > 1 and spread.shape[1] > 0
@@ -157,7 +157,20 @@ def accumulate(
     while begin < end:
         to = min(end, begin + PANEL)
         _panel_rows(
-            begin, to, order, partners, vectors, covariates, weights, residual, others, half, share, spread, panel, score
+            begin,
+            to,
+            order,
+            partners,
+            vectors,
+            covariates,
+            weights,
+            residual,
+            others,
+            half,
+            share,
+            spread,
+            panel,
+            score,
         )
         one = np.float32(weights[0] if weights.shape[0] == 1 else 1.0)
         rank_update(one, panel[: to - begin], np.float32(0.0), square)
@@ -169,26 +182,22 @@ def accumulate(
             for j in range(spreads.shape[0]):
                 total[j] += spreads[j]
         begin = to
-    add_spread(total, gram)
+    add_spread(k, total, gram)
     return total
 
 
 @njit(nogil=True, cache=True)
-def add_spread(total, gram):
-    """Add a spread to the lower triangle of the top left block of ``gram``."""
-    if total.shape[0] == 0:
-        return
-    k = total.shape[0]
-    if k <= gram.shape[0] and k * (k + 1) // 2 != total.shape[0]:
+def add_spread(k, total, gram):
+    """Add a spread among ``k`` numbers to the lower triangle of the top left block of ``gram``."""
+    if total.shape[0] == k:
         for i in range(k):
             gram[i, i] += total[i]
-        return
-    at, i = 0, 0
-    while at < total.shape[0]:
-        for j in range(i + 1):
-            gram[i, j] += total[at + j]
-        at += i + 1
-        i += 1
+    elif total.shape[0] > 0:
+        at = 0
+        for i in range(k):
+            for j in range(i + 1):
+                gram[i, j] += total[at + j]
+            at += i + 1
 
 
 @njit(nogil=True, cache=True)
@@ -237,8 +246,8 @@ def keep_moments(k, scale, factor, precision, diagonal, spread, extra, moments):
     extra : float64 array, shape (kx, kx)
         Overwritten.
     moments : float64 array, shape (3,)
-        Overwritten: log-determinant of both; ``tr(V H)`` for the vector and for the effects, ``H`` being their blocks of
-        ``sum w (z z' + V_n)``.
+        Overwritten: log-determinant of both; ``tr(V H)`` for the vector and for the effects, ``H`` being their blocks
+        of ``sum w (z z' + V_n)``.
     """
     d = factor.shape[0]
     kx = d - k
@@ -290,7 +299,7 @@ def keep_moments(k, scale, factor, precision, diagonal, spread, extra, moments):
 
 @njit(nogil=True, cache=True, fastmath=True)
 def shift_rows(begin, end, order, partners, vectors, covariates, change, residual):
-    """Take ``z_n' change`` from the residuals of the rows ``order[begin:end]``; ``change`` (d,), vector before effects."""
+    """Take ``z_n' change`` from the residuals of the rows ``order[begin:end]``; ``change`` (d,)."""
     k = vectors.shape[1]
     d = change.shape[0]
     for i in range(begin, end):
@@ -369,7 +378,20 @@ def update_levels(
     for g in range(first, last):
         begin, end = pointers[g], pointers[g + 1]
         total = accumulate(
-            begin, end, order, partners, vectors, spread, covariates, weights, residual, panel, square, spreads, gram, score
+            begin,
+            end,
+            order,
+            partners,
+            vectors,
+            spread,
+            covariates,
+            weights,
+            residual,
+            panel,
+            square,
+            spreads,
+            gram,
+            score,
         )
         for j in range(k):
             now[j] = vectors[at + g, j]

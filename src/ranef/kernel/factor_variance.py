@@ -75,3 +75,16 @@ def row_variances(first, last, partners, vectors, spread, out):
             for t in range(s):
                 total += _trace(spread, partners[n, s], partners[n, t], k)
         out[n] += total
+
+
+@njit(nogil=True, cache=True)
+def quadratic_forms(first, last, at, vectors, spread):
+    """Sum of ``v' E v`` over the units ``first <= u < last``; ``spread``, shape (units, width), has ``E``."""
+    k = vectors.shape[1]
+    v = np.empty(k, np.float32)
+    total = 0.0
+    for u in range(first, last):
+        for j in range(k):
+            v[j] = vectors[at + u, j]
+        total += _quadratic(spread, u, v)
+    return total

@@ -1,0 +1,1 @@
+"""Latent terms: what sweeps over them learn, and how they are fitted."""
