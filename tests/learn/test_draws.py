@@ -8,7 +8,7 @@ import pytest
 from ranef.engine.threads import engine
 from ranef.learn.criterion import Criterion, evaluate
 from ranef.learn.draws import draw_posterior
-from ranef.learn.posterior import exact_conditional, stochastic_conditional
+from ranef.learn.posterior import exact_conditional
 from ranef.learn.probes import draw_probes
 from ranef.learn.stochastic import estimate, estimating
 from ranef.learn.uncertainty import fixed_effects
@@ -62,31 +62,36 @@ def test_what_is_known_exactly(kind):
 def test_covariances_of_all_coefficients(kind, reml):
     rows, layout = example(kind, weighted=True)
     with engine(1) as pool:
-        _, _, _, many = drawn(kind, reml, pool, range(30))
-    covariance, _ = posterior(rows, layout, some_theta(layout))
-    values, parts = (
-        np.concatenate([np.concatenate([x.reshape(-1, 64) for x in arrays]) for arrays in drawn], axis=1)
-        for drawn in ([(*draws.values, draws.beta) for draws in many], [draws.parts for draws in many])
+        criterion, _, _, many = drawn(kind, reml, pool, range(30))
+    covariance, places = posterior(rows, layout, some_theta(layout))
+    first = criterion.cross.stages[0].block
+    for own, at in zip(many[0].own[first], places[first].reshape(rows.blocks[first].levels, -1), strict=True):
+        # what the values of this factor are without, and independent of
+        covariance[np.ix_(at, at)] -= own
+    values = np.concatenate(
+        [np.concatenate([x.reshape(-1, 64) for x in (*draws.values, draws.beta)]) for draws in many], axis=1
     )
     count = values.shape[1]
     # errors of sums of products of normal draws; the largest of some thousands is below five
     error = np.sqrt((covariance**2 + np.outer(np.diag(covariance), np.diag(covariance))) / count)
     assert np.abs((values @ values.T / count - covariance) / error).max() < 5
-    # each level's own part is independent of the fixed effects
-    beta = values[len(parts) :]
-    scale = np.sqrt(np.outer(np.mean(parts**2, axis=1), np.mean(beta**2, axis=1)) / count)
-    assert np.abs(parts @ beta.T / count / scale).max() < 5
+    for block, own in enumerate(many[0].own):
+        known, own = (np.einsum("...aa->...a", x) for x in (np.array([draws.known[block] for draws in many]), own))
+        if block == first:
+            np.testing.assert_array_equal(known, np.broadcast_to(own, known.shape))
+        else:
+            # a mean of squares of normal draws has the relative error sqrt(2 / count)
+            assert np.abs(known.mean(axis=0)).max() <= 5 * np.sqrt(2 / count) * own.max()
 
 
 @pytest.mark.parametrize("reml", [False, True])
 @pytest.mark.parametrize("kind", CROSSED)
 def test_conditional_covariances(kind, reml):
     with engine(1) as pool:
-        criterion, at, fixed, (draws,) = drawn(kind, reml, pool)
+        criterion, at, _, (draws,) = drawn(kind, reml, pool)
         whole = evaluate(criterion, at.theta)
         exact = exact_conditional(criterion, whole, fixed_effects(criterion, whole))
-        found = stochastic_conditional(draws, fixed)
-    for a, b, own in zip(exact, found, draws.own, strict=True):
+    for a, b, own in zip(exact, draws.conditional, draws.own, strict=True):
         a, b, own = (np.einsum("gaa->ga", x) for x in (a, b, own))
         assert np.all(b >= own)
         # a mean of 64 squares has a relative error of 0.18; it is of the part that is not exact
@@ -98,7 +103,7 @@ def test_the_seed_decides_and_threads_do_not():
     for threads, seed in ((1, 0), (2, 0), (1, 1)):
         with engine(threads) as pool:
             _, _, _, (draws,) = drawn("chain and crossed", False, pool, [seed])
-            results.append([*draws.values, draws.beta, *draws.parts])
+            results.append([*draws.values, draws.beta, *draws.conditional])
     for one, two, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
         assert not np.any(one == other)

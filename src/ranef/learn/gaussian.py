@@ -22,7 +22,7 @@ from ranef.learn.held import Given, Held, Holding, hold, whole_point
 from ranef.learn.minimise import Step, minimise
 from ranef.learn.newton import Point
 from ranef.learn.noise import precise_enough, standard_error
-from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws, stochastic_conditional
+from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws
 from ranef.learn.probes import Probes, draw_probes
 from ranef.learn.root import Equations, Root, coarse_start
 from ranef.learn.saturation import saturated
@@ -269,7 +269,7 @@ def _stochastic_model(
         deviance_draws=tuple(draws.tolist()),
         converged=found.converged,
         history=found.history,
-        conditional=stochastic_conditional(sample, fixed),
+        conditional=list(sample.conditional),
         posterior=posterior_draws(problem, at, sample),
         noise=noise,
         probes=probes,

@@ -18,7 +18,7 @@ from ranef.learn.laplace import Laplace, origin
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
 from ranef.learn.noise import standard_error
-from ranef.learn.posterior import posterior_draws, stochastic_conditional
+from ranef.learn.posterior import posterior_draws
 from ranef.learn.prepared import (
     Generalized,
     describe,
@@ -152,7 +152,7 @@ def stochastic_model(
         deviance_draws=tuple(deviances.tolist()),
         converged=found.converged,
         history=found.history,
-        conditional=stochastic_conditional(sample, fixed),
+        conditional=list(sample.conditional),
         posterior=posterior_draws(problem, at, sample),
         noise=_bordered(noise, m),
         probes=probes,

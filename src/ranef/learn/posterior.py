@@ -75,30 +75,14 @@ def exact_posterior(problem: Problem, at: Evaluation | LaplacePoint, fixed: Fixe
     )
 
 
-def stochastic_conditional(draws: Draws, fixed: FixedEffects) -> list[FloatArray]:
-    """Each level's posterior covariance given the fixed effects, by the law of total variance, over sigma^2."""
-    out = []
-    for values, parts, own, m in zip(draws.values, draws.parts, draws.own, fixed.sensitivity, strict=True):
-        # with M beta added a draw is one given the fixed effects; without its own part, a mean given the rest
-        mean = values + m @ draws.beta - parts
-        out.append(own + mean @ mean.transpose(0, 2, 1) / mean.shape[2])
-    return out
-
-
 def posterior_draws(problem: Problem, at: Point, draws: Draws) -> PosteriorDraws:
     """What the variance of a linear combination of coefficients needs; see `PosteriorDraws`."""
-    chain = tuple(stage.block for stage in problem.criterion.cross.stages)
-    values, known = [], []
-    for block, (value, part, own) in enumerate(zip(draws.values, draws.parts, draws.own, strict=True)):
-        first = block == chain[0]
-        values.append(value - part if first else value)
-        known.append(own if first else own - part @ part.transpose(0, 2, 1) / part.shape[2])
     return PosteriorDraws(
         scale=at.sigma2 * problem.scaling.y_scale**2,
         x_back=problem.scaling.x_back,
         z_back=problem.scaling.z_back,
-        chain=chain,
-        known=tuple(known),
-        draws=tuple(values),
+        chain=tuple(stage.block for stage in problem.criterion.cross.stages),
+        known=draws.known,
+        draws=draws.values,
         beta=draws.beta,
     )

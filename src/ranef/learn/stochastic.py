@@ -17,7 +17,7 @@ from ranef.learn.criterion import EXACT, Criterion, chain_rule, curvature, infor
 from ranef.learn.probes import Probes
 from ranef.learn.shifts import apart, shifts
 from ranef.learn.traces import grams, traces
-from ranef.solve.elimination import Coefficients, beside, by_block, multiply, times, zeros
+from ranef.solve.elimination import Coefficients, beside, by_block, multiply, zeros
 from ranef.solve.iterative import TOLERANCE, Iterative, log_determinant, prepare_and_solve, solve_iterative
 
 FloatArray = npt.NDArray[np.float64]
@@ -156,7 +156,11 @@ def estimate(
     # minus the response in the first column: the products are then minus the weighted residual's
     solved.x.rest[-1] = 0.0
     solved.x.rest[-1, 0] = -1.0
+    solution = Coefficients(tuple(s[:, :, :1].copy() for s in solved.x.stages), solved.x.rest[:, :1].copy())
     parted = apart(solved.x, problem.shifts, probes.count)
+    iterations = solved.iterations
+    # as large as all probes together
+    del solved
     products = multiply(cross, parted, engine)
     residual = -float(products.rest[-1, 0])
     if not residual > EXACT * cross.square:
@@ -172,7 +176,7 @@ def estimate(
         grams(cross), factors, by_block(cross, products), by_block(cross, parted), strict=True
     ):
         score = -product[:, :, 0]
-        exact, each = traces(own, factor, product[:, :, 1:] - times(own, x[:, :, 1:]), probes.count)
+        exact, each = traces(own, factor, product[:, :, 1:], x[:, :, 1:], probes.count)
         scores.append(score)
         slopes.append(exact - each - score.T @ score / sigma2)
         errors.append(each)
@@ -203,14 +207,14 @@ def estimate(
         scores=tuple(scores),
         sigma2=sigma2,
         factors=factors,
-        solution=Coefficients(tuple(s[:, :, :1] for s in solved.x.stages), solved.x.rest[:, :1]),
+        solution=solution,
         system=system,
         gradient_covariance=centred.T @ centred / (probes.count * max(probes.count - 1, 1)),
         slope_errors=tuple(e.std(axis=0, ddof=1) / np.sqrt(probes.count) for e in errors),
         profile=chain_rule(layout, factors, [g.T @ g / sigma2 for g in scores]),
         residual=residual,
         warm={"solution": start, **found},
-        iterations=(solved.iterations, counts[0]),
+        iterations=(iterations, counts[0]),
         tolerance=tolerance,
     )
 

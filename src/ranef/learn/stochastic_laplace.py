@@ -204,7 +204,7 @@ def estimate_laplace(
     for own, factor, s, product, x, directed in zip(
         grams(cross), factors, scores, by_block(cross, products), by_block(cross, drawn), moving, strict=True
     ):
-        exact, each = traces(own, factor, product - own @ x, count)
+        exact, each = traces(own, factor, product, x, count)
         to = at + len(directed)
         slopes.append(exact - each - s.T @ s + along(directed, implicit[:, at:to]))
         at = to

@@ -10,6 +10,9 @@ from ranef.solve.elimination import times
 
 FloatArray = npt.NDArray[np.float64]
 
+# what is made of them on the way takes little room beside the vectors themselves
+LEVELS_AT_ONCE = 65_536
+
 
 def grams(cross: CrossProducts) -> tuple[FloatArray, ...]:
     """Raw products of each level with itself, shape (levels, k, k), levels in each block's own order of codes."""
@@ -20,10 +23,13 @@ def grams(cross: CrossProducts) -> tuple[FloatArray, ...]:
     return tuple(out[b] for b in range(len(cross.sizes)))
 
 
-def traces(own: FloatArray, factor: FloatArray, rest: FloatArray, probes: int) -> tuple[FloatArray, FloatArray]:
+def traces(
+    own: FloatArray, factor: FloatArray, product: FloatArray, x: FloatArray, probes: int
+) -> tuple[FloatArray, FloatArray]:
     """``sum_g Z_g' P Z_g`` of one block as an exact part less what each probe says.
 
-    By the law of total variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with ``F = (I + H Sigma)^-1``.
+    By the law of total variance ``Z_g'PZ_g = F H - F E[rest rest'] F'`` with ``F = (I + H Sigma)^-1``, where ``rest``
+    is what the other columns contribute to the level's equations.
 
     Parameters
     ----------
@@ -31,9 +37,9 @@ def traces(own: FloatArray, factor: FloatArray, rest: FloatArray, probes: int) -
         ``H`` of each level.
     factor : float64 array, shape (k, k)
         ``Lambda``.
-    rest : float64 array, shape (levels, k, sides)
-        What the other columns contribute to the level's equations, in each probe and then in each direction that is
-        known exactly.
+    product, x : float64 arrays, shape (levels, k, sides)
+        The block's part of all cross products times a vector, and of the vector itself: each probe, and then each
+        direction that is known exactly.
     probes : int
 
     Returns
@@ -41,7 +47,12 @@ def traces(own: FloatArray, factor: FloatArray, rest: FloatArray, probes: int) -
     exact : float64 array, shape (k, k)
     each : float64 array, shape (probes, k, k)
     """
-    f = np.asarray(np.linalg.inv(np.eye(len(factor)) + own @ (factor @ factor.T)), np.float64)
-    pulled = times(f, rest)
-    each = np.einsum("gas,gbs->sab", pulled, pulled)
-    return np.asarray((f @ own).sum(axis=0) - each[probes:].sum(axis=0)), each[:probes]
+    k, sides = len(factor), x.shape[2]
+    exact, each = np.zeros((k, k)), np.zeros((sides, k, k))
+    for start in range(0, len(own), LEVELS_AT_ONCE):
+        some = slice(start, start + LEVELS_AT_ONCE)
+        f = np.asarray(np.linalg.inv(np.eye(k) + own[some] @ (factor @ factor.T)), np.float64)
+        pulled = times(f, product[some] - times(own[some], x[some]))
+        exact += (f @ own[some]).sum(axis=0)
+        each += np.einsum("gas,gbs->sab", pulled, pulled)
+    return exact - each[probes:].sum(axis=0), each[:probes]

@@ -154,7 +154,8 @@ def forward_substitute(
 
     ``noise`` of the stages is added in spherical coordinates.
     """
-    own = [r.copy() for r in right.stages]
+    # the first is an ancestor of none
+    own = [r if s == 0 else r.copy() for s, r in enumerate(right.stages)]
     rest = right.rest.copy()
     halves = []
     for s, (stage, r) in enumerate(zip(cross.stages, stages, strict=True)):
