@@ -15,12 +15,12 @@ from ranef.design.build import Design
 from ranef.engine.threads import Engine
 from ranef.family import Family
 from ranef.learn.assemble import Outcome, assemble, natural
-from ranef.learn.gaussian import STOCHASTIC_TOLERANCE, Solver, is_exact_cheap
-from ranef.learn.generalized_stochastic import fit_stochastic, stochastic_model
+from ranef.learn.gaussian import START_COLUMNS, STOCHASTIC_TOLERANCE, Solver, is_exact_cheap
+from ranef.learn.generalized_stochastic import coarse_point, fit_stochastic, stochastic_model
 from ranef.learn.given_mode import estimate, exact_point, find_given_mode, is_all_given
 from ranef.learn.held import Given, Held, whole_point
 from ranef.learn.joint_mode import bound_of
-from ranef.learn.laplace import Laplace, LaplacePoint, origin
+from ranef.learn.laplace import EXACT, Laplace, LaplacePoint, origin
 from ranef.learn.minimise import Minimum, Step, minimise
 from ranef.learn.mode import Exact
 from ranef.learn.posterior import exact_posterior
@@ -158,7 +158,7 @@ def fit_generalized(
         if report is not None:
             report(history[-1], *natural(working_problem(prepared, at), at))
 
-    objective, least = search(prepared, method, quadrature, start, given, bound, tolerance, most, tell)
+    objective, least = search(prepared, method, quadrature, start, given, bound, tolerance, most, tell, seed)
     return _model(prepared, objective, least, method, tuple(history), begun)
 
 
@@ -172,9 +172,26 @@ def search(
     tolerance: float,
     max_iterations: int,
     tell: Callable[[Step, LaplacePoint], None],
+    seed: int,
 ) -> tuple[Held[LaplacePoint], Minimum[LaplacePoint]]:
-    """The joint search, and from where it ends the one over all parameters; with what the last one minimised."""
+    """The joint search, and from where it ends the one over all parameters; with what the last one minimised.
+
+    Where there are many columns to factorise, a few stochastic evaluations take the place of the first search.
+    """
     cross = prepared.of.pattern.cross
+    if bound is None and cross.kept and cross.random >= START_COLUMNS:
+        begun = coarse_point(prepared, method == "joint", start, given, seed)
+        if begun is not None:
+            laplace, holding, free = begun
+            objective = Held(laplace, holding)
+            return objective, minimise(
+                objective,
+                free,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+                report=tell,
+                observed=lambda at: observed_hessian(objective, at, central=False),
+            )
     beta, phi = marginal_fit(prepared)
     phi = starting_phi(prepared, phi, start)
     u = origin(cross, beta)
@@ -182,7 +199,7 @@ def search(
     holding = holding_of(prepared, given, len(phi))
     free = np.concatenate([theta, phi])[holding.free]
     u = starting_coefficients(prepared, u, prepared.layout.factors(holding.whole(free)[: len(theta)]), start)
-    joint = Held(Laplace(prepared.of, prepared.layout, True, Exact(), u, bound), holding)
+    joint = Held(Laplace(prepared.of, prepared.layout, True, EXACT, u, bound), holding)
     first = minimise(
         joint,
         free,
@@ -196,7 +213,7 @@ def search(
     theta, phi = np.split(joint.holding.whole(first.at.theta), [m])
     beta = first.at.mode.u.rest[r : r + cross.fixed, 0]
     u = first.at.mode.u
-    laplace = Laplace(prepared.of, prepared.layout, False, Exact(), u)
+    laplace = Laplace(prepared.of, prepared.layout, False, EXACT, u)
     if quadrature > 1:
         laplace = Quadrature(prepared.of, prepared.layout, False, Exact(), u, nodes=quadrature)
     marginal = Held(laplace, holding_of(prepared, given, len(beta) + len(phi)))
@@ -222,7 +239,7 @@ def _model(
     problem = working_problem(prepared, at)
     phi = laplace.split(at.theta)[2]
     fixed = fixed_effects(problem.criterion, at)
-    covariance, unknown = _covariance(held, found.at)
+    covariance, unknown = _covariance(held, found)
     m, p = layout.parameters, laplace.fixed
     # fixed effects and the family's parameters along which nothing changes: no standard error is too large
     flat = np.where(np.arange(len(unknown))[:, None] < m, 0.0, unknown)
@@ -256,21 +273,42 @@ def _model(
     return replace(model, thresholds=thresholds)
 
 
-def _covariance(held: Held[LaplacePoint], at: LaplacePoint) -> tuple[FloatArray, FloatArray]:
-    """Inverse of the observed information over all parameters, by differences of the gradient; zero for the held ones.
-
-    ``at`` is where the search over the others ended.
-    """
-    holding = held.holding
-    layout = holding.layout
-    free = np.append(free_parameters(layout, at.factors), np.ones(len(holding.base) - layout.parameters, np.bool_))
-    inside = np.flatnonzero(free[holding.free])
-    hessian = np.zeros((len(at.theta), len(at.theta)))
-    for j in inside:
-        change = np.zeros(len(at.theta))
-        change[j] = DIFFERENCE * np.sqrt(2 / max(at.metric[j, j], 1e-10))
-        ahead, behind = held.evaluate(at.theta + change, at), held.evaluate(at.theta - change, at)
-        hessian[j] = (ahead.gradient - behind.gradient) / (2 * change[j])
-    covariance, unknown = inverse_information((hessian + hessian.T) / 2, inside)
-    into = holding.jacobian(holding.base)
+def _covariance(held: Held[LaplacePoint], found: Minimum[LaplacePoint]) -> tuple[FloatArray, FloatArray]:
+    """Inverse of the observed information over all parameters; zero for the held ones."""
+    hessian = observed_hessian(held, found.at, central=True) if found.hessian is None else found.hessian
+    covariance, unknown = inverse_information(hessian, _inside(held, found.at))
+    into = held.holding.jacobian(held.holding.base)
     return into @ covariance @ into.T, into @ unknown
+
+
+def observed_hessian(held: Held[LaplacePoint], at: LaplacePoint, central: bool) -> FloatArray:
+    """The Hessian of the deviance by differences of its gradient; zero for parameters at the boundary.
+
+    Parameters
+    ----------
+    at : LaplacePoint
+        Over the parameters that are free.
+    central : bool
+        To both sides, with an error of the second order in the step; else to one side, at about half the cost.
+    """
+    inside = _inside(held, at)
+    steps = np.diag(DIFFERENCE * np.sqrt(2 / np.maximum(np.diag(at.metric), 1e-10)))[inside]
+
+    def gradient(step: FloatArray) -> FloatArray:
+        return held.evaluate(at.theta + step, at).gradient
+
+    # modes behind and ahead must be as accurate: that of the search's own point is not
+    back = -steps if central else np.zeros((1, len(at.theta)))
+    # side by side, since a factorisation has one thread
+    found = cast(Laplace, held.objective).of.pattern.engine.map(gradient, [(step,) for step in (*steps, *back)])
+    ahead, behind = np.array(found[: len(steps)]), np.array(found[len(steps) :])
+    hessian = np.zeros((len(at.theta), len(at.theta)))
+    hessian[inside] = (ahead - behind) / ((2 if central else 1) * steps.sum(axis=1))[:, None]
+    return (hessian + hessian.T) / 2
+
+
+def _inside(held: Held[LaplacePoint], at: LaplacePoint) -> npt.NDArray[np.intp]:
+    """Free parameters that are not at the boundary."""
+    layout, holding = held.holding.layout, held.holding
+    free = np.append(free_parameters(layout, at.factors), np.ones(len(holding.base) - layout.parameters, np.bool_))
+    return np.flatnonzero(free[holding.free])

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import Model
+from ranef.errors import FitError
 from ranef.learn.assemble import Outcome, assemble, natural
 from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, noise, search_doubling
 from ranef.learn.draws import Draws, draws_from
 from ranef.learn.held import Given, Held, Holding, whole_point
-from ranef.learn.laplace import Laplace, origin
+from ranef.learn.laplace import EXACT, Laplace, origin
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
 from ranef.learn.noise import standard_error
@@ -30,9 +31,15 @@ from ranef.learn.prepared import (
     working_problem,
 )
 from ranef.learn.probes import Probes
-from ranef.learn.root import Root
+from ranef.learn.root import Root, coarse_start
 from ranef.learn.start import Start
-from ranef.learn.stochastic_laplace import LaplaceEstimate, laplace_deviance, laplace_equations, probes_at
+from ranef.learn.stochastic_laplace import (
+    LaplaceEstimate,
+    extrapolated,
+    laplace_deviance,
+    laplace_equations,
+    probes_at,
+)
 from ranef.learn.thresholds import with_thresholds
 from ranef.learn.uncertainty import (
     FixedEffects,
@@ -44,6 +51,8 @@ from ranef.learn.uncertainty import (
 
 FloatArray = npt.NDArray[np.float64]
 
+# before an exact search
+START_PROBES, START_ITERATIONS = 4, 4
 LOGDET_PROBES = 16
 POSTERIOR_DRAWS = 32
 # of the log-likelihood that the joint mode, where the search starts, may lack: a share of the rows
@@ -108,6 +117,39 @@ def starting_point(
     beta = mode.u.rest[cross.random : cross.random + cross.fixed, 0]
     problem = Laplace(prepared.of, layout, joint, solver, mode.u, bound)
     return problem, np.concatenate([theta, np.zeros(0) if joint else beta, phi])
+
+
+def coarse_point(
+    prepared: Generalized, joint: bool, start: Start | None, given: Given | None, seed: int
+) -> tuple[Laplace, Holding, FloatArray] | None:
+    """A start for the exact search from a few evaluations with few probes, which cost far less than its own.
+
+    Returns
+    -------
+    problem : Laplace
+        To be solved exactly, with the mode there.
+    holding : Holding
+    parameters : float64 array
+        Those that are free.
+        None in place of all if these evaluations do not lead near.
+    """
+    last: LaplaceEstimate | None = None
+
+    def note(step: Step, at: LaplaceEstimate) -> None:
+        nonlocal last
+        last = at
+
+    try:
+        problem, parameters = starting_point(prepared, joint, start, given)
+    except FitError:
+        return None
+    holding = holding_of(prepared, given, len(parameters) - prepared.layout.parameters)
+    few = Held(laplace_equations(problem, START_PROBES, seed, False), holding)
+    theta, near = coarse_start(few, parameters[holding.free], START_ITERATIONS, note)
+    if last is None or not near:
+        return None
+    u = extrapolated(problem, last, holding.whole(theta))
+    return replace(problem, solver=EXACT, start=u), holding, theta
 
 
 def stochastic_model(

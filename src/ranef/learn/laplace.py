@@ -24,17 +24,21 @@ from ranef.learn.boundary import inside, snapped
 from ranef.learn.criterion import chain_rule, curvature, tangents, working_variates
 from ranef.learn.joint_mode import find_joint_mode
 from ranef.learn.likelihood import Likelihood, eta, part
-from ranef.learn.mode import Mode, Solver, find_mode
+from ranef.learn.mode import Exact, Mode, Solver, find_mode, less, random_square, to_spherical
 from ranef.learn.newton import Point
 from ranef.prior import Layout
 from ranef.solve.cross_products import CrossProducts
-from ranef.solve.elimination import Coefficients, beside, by_block, inner, multiply, zeros
+from ranef.solve.elimination import Coefficients, beside, by_block, combine, inner, multiply, zeros
 from ranef.solve.inverse import Inverse, invert
 from ranef.solve.system import System
 from ranef.solve.weighted import flat, row_variances, sums_by
 
 FloatArray = npt.NDArray[np.float64]
 
+# after a step so short the logarithm of the determinant and its derivatives follow the mode by their own slopes
+EXACT = Exact(settled=1e-10)
+# beyond this share of their length, modes are not extrapolated
+FARTHEST = 0.5
 # of joint modes by a bound of the curvature, on the way to other parameters
 BOUND_TOLERANCE, BOUND_ITERATIONS = 1e-9, 5_000
 
@@ -100,7 +104,7 @@ class Laplace:
     ) -> LaplacePoint:
         """`evaluate_laplace`, the search for the mode starting from ``near``'s; its tolerance is the solver's."""
         del tolerance
-        return evaluate_laplace(self, parameters, self.start if near is None else near.mode.u)
+        return evaluate_laplace(self, parameters, self.start if near is None else followed(self, near, parameters))
 
     def canonical(self, parameters: FloatArray) -> FloatArray:
         m = self.layout.parameters
@@ -155,6 +159,10 @@ class LaplacePoint:
         ``Z'g`` of each block.
     conditional : tuple of float64 arrays (levels, k, k)
         Covariance of each level's coefficients given the parameters.
+    parameters : float64 array
+        Of the whole problem, whichever of them ``theta`` are.
+    moves, score_phi : Coefficients
+        As in `Tangents`, and of `parameter_sums`: how the mode moves with them.
     """
 
     theta: FloatArray
@@ -169,6 +177,9 @@ class LaplacePoint:
     solver: Solver
     conditional: tuple[FloatArray, ...]
     inverse: Inverse
+    parameters: FloatArray
+    moves: Coefficients
+    score_phi: Coefficients
     sigma2: float = 1.0
 
     @property
@@ -238,6 +249,8 @@ def laplace_point(
     metric = found.metric.copy()
     metric[:m, :m] += curvature(layout, slopes)
     deviance = -2 * (mode.value + of.constant) + mode.penalty + system.logdet_random
+    if mode.lag is not None:
+        deviance += float(inner(change, mode.lag)[0, 0])
     return LaplacePoint(
         theta=parameters,
         deviance=float(deviance),
@@ -251,7 +264,27 @@ def laplace_point(
         solver=problem.solver,
         conditional=inverse.diagonal,
         inverse=inverse,
+        parameters=parameters,
+        moves=found.moves,
+        score_phi=score_phi,
     )
+
+
+def followed(problem: Laplace, near: LaplacePoint, parameters: FloatArray) -> Coefficients:
+    """Where the mode is at other parameters, its sums ``Z'g`` to first order: ``u = Lambda' Z'g``."""
+    cross, by = near.mode.cross, (parameters - near.parameters)[:, None]
+    step = combine(near.moves, by)
+    sums = less(near.mode.sums, multiply(cross, step, problem.of.pattern.engine))
+    own = combine(near.score_phi, -by[len(by) - near.score_phi.rest.shape[1] :])
+    u = to_spherical(cross, problem.layout.factors(parameters[: problem.layout.parameters]), less(sums, own))
+    fixed = slice(cross.random, cross.random + cross.fixed)
+    u.rest[fixed] = near.mode.u.rest[fixed] + step.rest[fixed]
+    return u if is_near(cross, near.mode.u, u) else near.mode.u
+
+
+def is_near(cross: CrossProducts, old: Coefficients, new: Coefficients) -> bool:
+    """Whether an extrapolated mode is near enough to be trusted."""
+    return random_square(cross, less(new, old)) <= FARTHEST**2 * random_square(cross, old)
 
 
 def mode_at(

@@ -39,7 +39,7 @@ class Exact:
         A mode is found when a step is predicted to raise the penalised log-likelihood by less, and is taken.
     settled : float
         As ``tolerance``, for a step after which the rows are not weighed again: log-likelihood and scores at the mode
-        follow to second order from the system where the step began, which the mode is returned with.
+        follow to second order from the system where the step began, which the mode is returned with; see `Mode.lag`.
     """
 
     tolerance: float = 1e-7
@@ -120,6 +120,8 @@ class Mode:
         Weighed at the mode.
     system : System or Iterative
     steps : int
+    lag : Coefficients or None
+        Raw coefficients less those that the system was weighed at; None is zero.
     """
 
     u: Coefficients
@@ -130,6 +132,7 @@ class Mode:
     cross: CrossProducts
     system: System | Iterative
     steps: int
+    lag: Coefficients | None = None
 
 
 def find_mode(
@@ -198,17 +201,15 @@ def _settle(factors: Sequence[FloatArray], engine: Engine, at: Mode, du: Coeffic
     """The mode one step on, with the system that it was found with."""
     u = Coefficients(tuple(a + b for a, b in zip(at.u.stages, du.stages, strict=True)), at.u.rest + du.rest)
     x = to_raw(at.cross, factors, u)
-    db = Coefficients(tuple(a - b for a, b in zip(x.stages, at.x.stages, strict=True)), x.rest - at.x.rest)
-    moved = multiply(at.cross, db, engine)
-    sums = Coefficients(
-        tuple(a - b for a, b in zip(at.sums.stages, moved.stages, strict=True)), at.sums.rest - moved.rest
-    )
+    db = less(x, at.x)
+    sums = less(at.sums, multiply(at.cross, db, engine))
     penalty = random_square(at.cross, u)
     value = at.value - at.penalty / 2 + decrement + penalty / 2
-    return replace(at, u=u, x=x, value=value, penalty=penalty, sums=sums)
+    return replace(at, u=u, x=x, value=value, penalty=penalty, sums=sums, lag=db)
 
 
-def _less(a: Coefficients, b: Coefficients) -> Coefficients:
+def less(a: Coefficients, b: Coefficients) -> Coefficients:
+    """``a - b``."""
     return Coefficients(tuple(p - q for p, q in zip(a.stages, b.stages, strict=True)), a.rest - b.rest)
 
 

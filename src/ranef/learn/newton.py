@@ -66,7 +66,11 @@ def corrected(before: Point, after: Point, correction: FloatArray, decrement: fl
     if abs(along) <= 1e-8 * np.linalg.norm(lacking) * np.linalg.norm(step):
         return correction
     updated = correction + np.outer(lacking, lacking) / along
-    scale = np.sqrt(np.maximum(np.diag(after.metric), 1e-300))
-    lowest = np.linalg.eigvalsh((after.metric + updated) / np.outer(scale, scale))[0]
     # an indefinite model has no minimum to step to
-    return updated if lowest > 1e-3 else np.zeros_like(correction)
+    return updated if is_positive(after.metric + updated, after.metric) else np.zeros_like(correction)
+
+
+def is_positive(hessian: FloatArray, metric: FloatArray) -> bool:
+    """Whether the Hessian is well away from indefinite, in the scale of the metric."""
+    scale = np.sqrt(np.maximum(np.diag(metric), 1e-300))
+    return bool(np.linalg.eigvalsh(hessian / np.outer(scale, scale))[0] > 1e-3)

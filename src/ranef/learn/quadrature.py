@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ranef.engine.threads import Range, ranges
 from ranef.errors import FitError, OptionError
 from ranef.learn.criterion import chain_rule, curvature
-from ranef.learn.laplace import Laplace, LaplacePoint, find_tangents, mode_at, parameter_sums
+from ranef.learn.laplace import Laplace, LaplacePoint, find_tangents, followed, mode_at, parameter_sums
 from ranef.learn.likelihood import eta, part
 from ranef.learn.mode import Mode
 from ranef.prior import Layout
@@ -54,7 +54,7 @@ class Quadrature(Laplace):
     ) -> LaplacePoint:
         """`evaluate_quadrature`, the search for the mode starting from ``near``'s; its tolerance is the solver's."""
         del tolerance
-        return evaluate_quadrature(self, parameters, self.start if near is None else near.mode.u)
+        return evaluate_quadrature(self, parameters, self.start if near is None else followed(self, near, parameters))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +146,9 @@ def evaluate_quadrature(problem: Quadrature, parameters: FloatArray, start: Coef
         solver=problem.solver,
         conditional=inverse.diagonal,
         inverse=inverse,
+        parameters=parameters,
+        moves=found.moves,
+        score_phi=score_phi,
     )
 
 

@@ -24,6 +24,7 @@ from ranef.learn.laplace import (
     Laplace,
     Sides,
     Tangents,
+    is_near,
     mode_at,
     parameter_sums,
     tangent_sides,
@@ -34,7 +35,7 @@ from ranef.learn.mode import ConjugateGradients, Mode
 from ranef.learn.probes import Probes
 from ranef.learn.shifts import separation, shifts
 from ranef.learn.traces import grams, traces
-from ranef.solve.elimination import Coefficients, beside, by_block, from_blocks, inner, multiply, zeros
+from ranef.solve.elimination import Coefficients, beside, by_block, combine, from_blocks, inner, multiply, zeros
 from ranef.solve.iterative import (
     TOLERANCE,
     Iterative,
@@ -47,9 +48,6 @@ from ranef.solve.iterative import (
 from ranef.solve.weighted import flat, own_variances, row_values, sign_sums, sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
-
-# beyond this share of their length, modes are not extrapolated
-FARTHEST = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +193,9 @@ def estimate_laplace(
     found = tangents_from(problem, mode, sides, tangent, information_phi)
     change = separation(inner(equations.shifts, drawn), count, 0)
     given = _given_rest(system, probes, equations.shifts, drawn)
-    implicit, weight_phi = _implicit(problem, mode, phi, own_parts(system), _times(given, change), count, found)
+    implicit, weight_phi = _implicit(problem, mode, phi, own_parts(system), combine(given, change), count, found)
     # each probe's slopes, then its gradient
-    drawn = _times(drawn, change)
+    drawn = combine(drawn, change)
     products = multiply(cross, drawn, engine)
     slopes = []
     at = 0
@@ -263,13 +261,8 @@ def extrapolated(problem: Laplace, near: LaplaceEstimate, parameters: FloatArray
     step = from_blocks(cross, [t[:, :, None] for t in turned], 1)
     stages = tuple(a + (d @ by)[:, :, None] for a, d in zip(step.stages, near.drift.stages, strict=True))
     rest = step.rest + (near.drift.rest @ by)[:, None]
-    length, moved = (
-        sum(float(np.sum(s**2)) for s in x.stages) + float(np.sum(x.rest[: cross.random] ** 2))
-        for x in (u, Coefficients(stages, rest))
-    )
-    if moved > FARTHEST**2 * length:
-        return u
-    return Coefficients(tuple(a + b for a, b in zip(u.stages, stages, strict=True)), u.rest + rest)
+    new = Coefficients(tuple(a + b for a, b in zip(u.stages, stages, strict=True)), u.rest + rest)
+    return new if is_near(cross, u, new) else u
 
 
 def _solve(
@@ -301,10 +294,6 @@ def _cut(x: Coefficients, at: int) -> tuple[Coefficients, Coefficients]:
     """The sides before ``at``, and the others."""
     first = Coefficients(tuple(s[:, :, :at] for s in x.stages), x.rest[:, :at])
     return first, Coefficients(tuple(s[:, :, at:] for s in x.stages), x.rest[:, at:])
-
-
-def _times(x: Coefficients, matrix: FloatArray) -> Coefficients:
-    return Coefficients(tuple(s @ matrix for s in x.stages), x.rest @ matrix)
 
 
 def own_parts(system: Iterative) -> FloatArray:

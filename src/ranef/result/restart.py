@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
-from ranef.learn.laplace import Laplace, origin
+from ranef.learn.laplace import EXACT, Laplace, origin
 from ranef.learn.likelihood import Likelihood
 from ranef.learn.mode import Exact
 from ranef.learn.prepared import Generalized, prepare_generalized
@@ -40,4 +40,4 @@ def objective_of(of: Likelihood, layout: Layout, joint: bool, beta: FloatArray, 
     u = origin(of.pattern.cross, beta)
     if quadrature > 1:
         return Quadrature(of, layout, False, Exact(), u, nodes=quadrature)
-    return Laplace(of, layout, joint, Exact(), u)
+    return Laplace(of, layout, joint, EXACT, u)

@@ -299,6 +299,11 @@ def multiply(cross: CrossProducts, x: Coefficients, engine: Engine) -> Coefficie
     return Coefficients(tuple(own), rest)
 
 
+def combine(x: Coefficients, matrix: FloatArray) -> Coefficients:
+    """Combinations of the sides, shape of ``matrix`` (sides, new sides)."""
+    return Coefficients(tuple(s @ matrix for s in x.stages), x.rest @ matrix)
+
+
 def inner(a: Coefficients, b: Coefficients) -> FloatArray:
     """Products of every side of ``a`` with every side of ``b``, shape (sides of a, sides of b)."""
     out = a.rest.T @ b.rest
