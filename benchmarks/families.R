@@ -1,9 +1,14 @@
-# Rscript families.R FOLDER FAMILY FORMULA FIRST STEP: fits every STEP-th of FOLDER/*.csv, from FIRST; tab-separated lines.
+# Rscript families.R FOLDER FAMILY FORMULA FIRST STEP CONTROL: fits every STEP-th of FOLDER/*.csv, from FIRST; tab-separated
+# lines. CONTROL is "default", or "tight": glmer's tolerances as small as they go.
 # Of a data set: fixed effects (or thresholds) with their standard errors, sds, -2 log-likelihood, seconds, convergence.
 suppressPackageStartupMessages({library(lme4); library(ordinal)})
 argument <- commandArgs(trailingOnly = TRUE)
 files <- sort(list.files(argument[1], pattern = "[.]csv$", full.names = TRUE))
 formula <- as.formula(argument[3])
+control <- if (argument[6] == "default") glmerControl() else glmerControl(
+  optimizer = "nloptwrap", tolPwrss = 1e-13,
+  optCtrl = list(xtol_abs = 1e-12, xtol_rel = 1e-12, ftol_abs = 1e-12, ftol_rel = 1e-14, maxeval = 100000)
+)
 for (file in files[seq(as.integer(argument[4]), length(files), by = as.integer(argument[5]))]) {
   data <- read.csv(file)
   for (name in c("user", "item")) data[[name]] <- factor(data[[name]])
@@ -14,7 +19,7 @@ for (file in files[seq(as.integer(argument[4]), length(files), by = as.integer(a
   complained <- FALSE
   spent <- system.time(fit <- tryCatch(withCallingHandlers(
     if (argument[2] == "ordinal") clmm(formula, data) else
-      glmer(formula, data, family = if (argument[2] == "poisson") poisson else binomial),
+      glmer(formula, data, family = if (argument[2] == "poisson") poisson else binomial, control = control),
     warning = function(w) { complained <<- TRUE; invokeRestart("muffleWarning") }
   ), error = function(e) NULL))[["elapsed"]]
   say("failed", as.numeric(is.null(fit)))

@@ -13,12 +13,12 @@ from pathlib import Path
 from benchmarks.report import processor
 
 PREFACE = """\
-# Studies of the stochastic solver
+# Studies with known truth
 
-Made by `python -m benchmarks.studies`; not edited by hand. Every section is one study, run when it says. Data are
-simulated with known truth. `se` is a standard error, `mcse` the Monte-Carlo standard error that the fit prints.
-Large fits run in a process of their own: peak memory is the largest resident memory of that process, interpreter
-and data included.
+Made by `python -m benchmarks.studies`; not edited by hand. Every section is one study, run when it says: the stochastic
+solver beside the exact one and the truth, and families beside lme4 and ordinal. Data are simulated. `se` is a standard
+error, `mcse` the Monte-Carlo standard error that the fit prints. Large fits run in a process of their own: peak memory
+is the largest resident memory of that process, interpreter and data included.
 """
 PACKAGES = ("ranef", "numpy", "scipy", "numba", "pyarrow")
 

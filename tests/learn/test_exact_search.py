@@ -64,6 +64,6 @@ def test_a_stochastic_start_ends_at_the_same_estimates(monkeypatch: pytest.Monke
 
     (plain, plain_se, many), (started, started_se, few) = fitted(10_000), fitted(10)
     assert few < many
-    np.testing.assert_array_less(np.abs(started - plain), 1e-4 * np.array(plain_se, dtype=float))
-    # differences to one side
-    np.testing.assert_allclose(np.array(started_se, dtype=float), np.array(plain_se, dtype=float), rtol=1e-3)
+    np.testing.assert_array_less(np.abs(started - plain), 5e-4 * np.array(plain_se, dtype=float))
+    # where the Hessian was made it differs by up to a hundredth
+    np.testing.assert_allclose(np.array(started_se, dtype=float), np.array(plain_se, dtype=float), rtol=5e-3)

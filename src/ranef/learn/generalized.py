@@ -45,6 +45,8 @@ FloatArray = npt.NDArray[np.float64]
 Method = Literal["laplace", "joint"]
 
 TOLERANCE = 1e-9
+# where an evaluation takes long: a three-thousandth of a standard error
+LARGE_TOLERANCE = 1e-7
 # of the search at joint modes that the one for the Laplace estimates starts from
 START_TOLERANCE = 1e-2
 MAX_ITERATIONS = 200
@@ -94,8 +96,9 @@ def fit_generalized(
     given : Given, optional
         Covariances that are held; the others are learned.
     tolerance : float, optional
-        The search ends when a step is predicted to lower the deviance by less; default 1e-9, stochastic 1e-5. Where
-        the coefficients alone are left, of the gradient's norm, see `ranef.learn.given_mode`.
+        The search ends when a step is predicted to lower the deviance by less; default 1e-9, with 500 columns and more
+        to factorise 1e-7, stochastic 1e-5. Where the coefficients alone are left, of the gradient's norm, see
+        `ranef.learn.given_mode`.
     max_iterations : int, optional
         Evaluations; default 200.
     report : callable, optional
@@ -150,7 +153,6 @@ def fit_generalized(
             begun=begun,
             report=report,
         )
-    tolerance = TOLERANCE if tolerance is None else tolerance
     history: list[Step] = []
 
     def tell(step: Step, at: LaplacePoint) -> None:
@@ -169,7 +171,7 @@ def search(
     start: Start | None,
     given: Given | None,
     bound: float | None,
-    tolerance: float,
+    tolerance: float | None,
     max_iterations: int,
     tell: Callable[[Step, LaplacePoint], None],
     seed: int,
@@ -187,11 +189,12 @@ def search(
             return objective, minimise(
                 objective,
                 free,
-                tolerance=tolerance,
+                tolerance=LARGE_TOLERANCE if tolerance is None else tolerance,
                 max_iterations=max_iterations,
                 report=tell,
                 observed=lambda at: observed_hessian(objective, at, central=False),
             )
+    tolerance = TOLERANCE if tolerance is None else tolerance
     beta, phi = marginal_fit(prepared)
     phi = starting_phi(prepared, phi, start)
     u = origin(cross, beta)
@@ -292,6 +295,9 @@ def observed_hessian(held: Held[LaplacePoint], at: LaplacePoint, central: bool) 
         To both sides, with an error of the second order in the step; else to one side, at about half the cost.
     """
     inside = _inside(held, at)
+    hessian = np.zeros((len(at.theta), len(at.theta)))
+    if not len(inside):
+        return hessian
     steps = np.diag(DIFFERENCE * np.sqrt(2 / np.maximum(np.diag(at.metric), 1e-10)))[inside]
 
     def gradient(step: FloatArray) -> FloatArray:
@@ -302,7 +308,6 @@ def observed_hessian(held: Held[LaplacePoint], at: LaplacePoint, central: bool) 
     # side by side, since a factorisation has one thread
     found = cast(Laplace, held.objective).of.pattern.engine.map(gradient, [(step,) for step in (*steps, *back)])
     ahead, behind = np.array(found[: len(steps)]), np.array(found[len(steps) :])
-    hessian = np.zeros((len(at.theta), len(at.theta)))
     hessian[inside] = (ahead - behind) / ((2 if central else 1) * steps.sum(axis=1))[:, None]
     return (hessian + hessian.T) / 2
 

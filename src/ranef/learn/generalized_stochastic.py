@@ -51,8 +51,8 @@ from ranef.learn.uncertainty import (
 
 FloatArray = npt.NDArray[np.float64]
 
-# before an exact search
-START_PROBES, START_ITERATIONS = 4, 4
+# before an exact search: probes, evaluations, and the predicted decrease from which one step leads near enough
+START_PROBES, START_ITERATIONS, START_NEAR = 4, 8, 0.5
 LOGDET_PROBES = 16
 POSTERIOR_DRAWS = 32
 # of the log-likelihood that the joint mode, where the search starts, may lack: a share of the rows
@@ -145,7 +145,7 @@ def coarse_point(
         return None
     holding = holding_of(prepared, given, len(parameters) - prepared.layout.parameters)
     few = Held(laplace_equations(problem, START_PROBES, seed, False), holding)
-    theta, near = coarse_start(few, parameters[holding.free], START_ITERATIONS, note)
+    theta, near = coarse_start(few, parameters[holding.free], START_ITERATIONS, note, START_NEAR)
     if last is None or not near:
         return None
     u = extrapolated(problem, last, holding.whole(theta))

@@ -24,8 +24,10 @@ FloatArray = npt.NDArray[np.float64]
 MOST_FAILURES = 8
 # Times that a converged point may be left for a better one, or for a boundary.
 MOST_SETTLEMENTS = 20
-# predicted decrease from which on the Hessian hardly changes any more
-CLOSE = 5e-5
+# predicted decrease at a tenth of a standard error from the end
+CLOSE = 1e-2
+# of the Hessian's change from one point to another that may be neglected
+SLIGHT = 1e-2
 
 
 class Valued(Point, Protocol):
@@ -100,7 +102,7 @@ class Minimum(Generic[At]):
     decrement : float
         At the end; the largest entry of ``at.gradient`` says which parameter is not settled.
     hessian : float64 array, shape (parameters, parameters), or None
-        At the end or within a hundredth of a standard error of it, if ``observed`` was asked for it.
+        What ``observed`` gave, if the search's end has been found to have about the same.
     """
 
     at: At
@@ -148,17 +150,18 @@ def minimise(
     note(current, decrement, True)
     settled = failures = 0
     hessian: FloatArray | None = None
+    first = current
     while True:
         if observed is not None and tolerance < decrement <= CLOSE:
-            hessian, observed = observed(current), None
+            hessian, first, observed = observed(current), current, None
             if is_positive(hessian, current.metric):
                 correction, damping = hessian - current.metric, 0.0
                 decrement, step = newton_step(current, correction, damping)
-            if decrement > CLOSE:
-                hessian = None
         if decrement <= tolerance:
             better = _settle(objective, current)
             if better is None:
+                if hessian is not None and not _is_about_the_same(hessian, first, current):
+                    hessian = None
                 return Minimum(current, True, tuple(history), decrement, hessian)
             hessian = None
             settled += 1
@@ -204,6 +207,15 @@ def minimise(
         if stuck:
             # nothing left to gain in floating point
             tolerance = max(tolerance, decrement)
+
+
+def _is_about_the_same(hessian: FloatArray, first: Point, last: Point) -> bool:
+    """Whether what the gradient changed by tells of another Hessian where the search ended than where it was made."""
+    step = last.theta - first.theta
+    # on the way between them half of the change is seen
+    lacking = 2 * (last.gradient - first.gradient - hessian @ step)
+    scale = np.sqrt(np.maximum(np.diag(first.metric), 1e-300))
+    return float(np.linalg.norm(lacking / scale)) <= SLIGHT * float(np.linalg.norm(scale * step))
 
 
 def _settle(objective: Objective[At], at: At) -> At | None:

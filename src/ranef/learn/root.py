@@ -163,11 +163,12 @@ def coarse_start(
     start: FloatArray,
     max_iterations: int,
     report: Callable[[Step, At], None] | None = None,
+    near: float = NEAR,
 ) -> tuple[FloatArray, bool]:
     """A start for `find_root`: Newton steps with the few probes of ``equations``, at a fraction of the cost.
 
-    Ends with the step from the first point that is within a few standard errors, and says whether there was one; gives
-    ``start`` back if not.
+    Ends with the step from the first point whose predicted decrease is below ``near``, by default within a few standard
+    errors, and says whether there was one; gives ``start`` back if not.
     """
     begun = time.perf_counter()
     theta = start
@@ -182,9 +183,9 @@ def coarse_start(
         if report is not None:
             report(Step(iteration, float("nan"), decrement, True, time.perf_counter() - begun), at)
         if decrement > 0.5 * before:
-            return start, False
+            return (theta, True) if decrement < NEAR else (start, False)
         theta, before = equations.canonical(theta + step), decrement
-        if decrement < NEAR:
+        if decrement < near:
             return theta, True
     return start, False
 

@@ -165,7 +165,8 @@ def fit(
         (1).
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less than this; default 1e-9, an error of
-        about 3e-5 standard errors in the covariance parameters. Default of the stochastic solver: 1e-5.
+        about 3e-5 standard errors in the covariance parameters. Default of families other than the Gaussian with 500
+        and more random effects besides the largest factor's: 1e-7; of the stochastic solver: 1e-5.
     max_iterations : int, optional
         Evaluations of the criterion; default 200.
     threads : int, optional
