@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -118,8 +117,6 @@ def responses(draw: st.DrawFn, family: str, data: dict[str, Any]) -> npt.NDArray
 LINKS = {"bernoulli": ["logit", "probit", "cloglog"], "binomial": ["logit"], "ordinal": ["logit", "probit", "cloglog"]}
 
 
-# its examples depend on which modules are loaded, and some of them still fail: not for continuous integration yet
-@pytest.mark.long
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     st.data(),

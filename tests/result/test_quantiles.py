@@ -34,3 +34,8 @@ def test_many_numbers(draw):
 def test_ties_and_nothing():
     assert quantiles(cut(np.repeat([2.0, -1.0], [3, 5]), 2), (0, 0.5, 1)).tolist() == [-1, -1, 2]
     assert np.isnan(quantiles(cut(np.empty(0), 2), (0.5,))).all()
+
+
+def test_infinite_ones_are_at_the_ends():
+    values = np.array([1.0, np.inf, 2.0, -np.inf, np.inf])
+    assert quantiles(cut(values, 2), (0, 0.1, 0.25, 0.5, 0.75, 1)).tolist() == [-np.inf] * 2 + [1, 2, np.inf, np.inf]

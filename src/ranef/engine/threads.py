@@ -38,10 +38,12 @@ class Engine:
         numbers = iter(range(len(todo)))
 
         def work() -> None:
-            # Python's lock makes the iterator give each number once, to whichever thread asks
-            for number in numbers:
-                results[number] = kernel(*todo[number])
-                self.storage.trim()
+            # a thread does not inherit the caller's error state
+            with np.errstate(all="ignore"):
+                # Python's lock makes the iterator give each number once, to whichever thread asks
+                for number in numbers:
+                    results[number] = kernel(*todo[number])
+                    self.storage.trim()
 
         if self._pool is None or len(todo) < 2:
             work()
@@ -74,6 +76,9 @@ def _blas() -> ThreadpoolController:
 def engine(threads: int | None = None, storage: Storage = MEMORY) -> Iterator[Engine]:
     """An engine of ``threads`` threads (default: the cores this process may use) with BLAS at one thread.
 
+    Within it NumPy reports no floating-point flags: a search looks at what it gets (`ranef.learn.finite`), and steps
+    back from where nothing can be computed.
+
     Raises
     ------
     OptionError
@@ -83,7 +88,7 @@ def engine(threads: int | None = None, storage: Storage = MEMORY) -> Iterator[En
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
         raise OptionError(f"threads={threads!r}: give a positive whole number, or None for all cores.")
-    with _blas().limit(limits=1, user_api="blas"):
+    with np.errstate(all="ignore"), _blas().limit(limits=1, user_api="blas"):
         if threads == 1:
             yield Engine(1, None, storage)
             return

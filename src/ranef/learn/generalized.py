@@ -43,6 +43,7 @@ from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, free_pa
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["laplace", "joint"]
+Covariance = tuple[FloatArray, FloatArray, Literal["observed", "average"]]
 
 TOLERANCE = 1e-9
 # where an evaluation takes long: a three-thousandth of a standard error
@@ -52,6 +53,8 @@ START_TOLERANCE = 1e-2
 MAX_ITERATIONS = 200
 # of a parameter's standard error: the differences that make the Hessian
 DIFFERENCE = 1e-3
+# whose Hessian is made by differences: two evaluations for each
+MOST_PARAMETERS = 100
 # variance, on the scale of the linear predictor, of what the data do not determine
 FLAT = 1e10
 
@@ -242,7 +245,7 @@ def _model(
     problem = working_problem(prepared, at)
     phi = laplace.split(at.theta)[2]
     fixed = fixed_effects(problem.criterion, at)
-    covariance, unknown = _covariance(held, found)
+    covariance, unknown, information = _covariance(held, found)
     m, p = layout.parameters, laplace.fixed
     # fixed effects and the family's parameters along which nothing changes: no standard error is too large
     flat = np.where(np.arange(len(unknown))[:, None] < m, 0.0, unknown)
@@ -270,18 +273,32 @@ def _model(
     bordered[:m, :m] = covariance[:m, :m]
     lost = np.zeros((m + 1, unknown.shape[1]))
     lost[:m] = unknown[:m]
-    uncertainty = ParameterUncertainty(bordered, lost, "observed")
+    uncertainty = ParameterUncertainty(bordered, lost, information)
     fixed = replace(fixed, gradient=none)
     model = assemble(problem, outcome, fixed, uncertainty, begun, described, held.holding)
     return replace(model, thresholds=thresholds)
 
 
-def _covariance(held: Held[LaplacePoint], found: Minimum[LaplacePoint]) -> tuple[FloatArray, FloatArray]:
-    """Inverse of the observed information over all parameters; zero for the held ones."""
-    hessian = observed_hessian(held, found.at, central=True) if found.hessian is None else found.hessian
-    covariance, unknown = inverse_information(hessian, _inside(held, found.at))
+def _covariance(held: Held[LaplacePoint], found: Minimum[LaplacePoint]) -> Covariance:
+    """Inverse of the observed information over all parameters; zero for the held ones. Of many, the average one.
+
+    Returns
+    -------
+    covariance : float64 array, shape (parameters, parameters)
+    unknown : float64 array, shape (parameters, any)
+        Directions without information.
+    information : {"observed", "average"}
+    """
+    inside = _inside(held, found.at)
+    hessian = found.hessian
+    information: Literal["observed", "average"] = "observed"
+    if hessian is None and len(inside) > MOST_PARAMETERS:
+        hessian, information = found.at.information, "average"
+    if hessian is None:
+        hessian = observed_hessian(held, found.at, central=True)
+    covariance, unknown = inverse_information(hessian, inside)
     into = held.holding.jacobian(held.holding.base)
-    return into @ covariance @ into.T, into @ unknown
+    return into @ covariance @ into.T, into @ unknown, information
 
 
 def observed_hessian(held: Held[LaplacePoint], at: LaplacePoint, central: bool) -> FloatArray:

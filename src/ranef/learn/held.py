@@ -179,6 +179,8 @@ class Held(Generic[At]):
         if near is not None:
             near = _changed(near, theta=self.holding.whole(near.theta))
         at = self.objective.evaluate(whole, near, tolerance)
+        if not self.holding.count:
+            return at
         j = self.holding.jacobian(whole)
         # Monte-Carlo, where there is one
         covariance = getattr(at, "gradient_covariance", None)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ranef.engine.threads import Engine
 from ranef.errors import FitError, OptionError
 from ranef.family import Family
+from ranef.learn.finite import OUT_OF_RANGE
 from ranef.learn.likelihood import Likelihood, curvature_along, score_sums, weigh
 from ranef.learn.minimise import Step
 from ranef.learn.mode import Exact, Mode, Solver, add_random, halfway, random_square, scaled, to_raw, to_spherical
@@ -130,10 +131,7 @@ class Penalised:
             if there.objective >= here.objective - ROUNDING * (self.of.size + abs(here.objective)):
                 return there
             u = halfway(u, here.u)
-        raise FitError(
-            "the likelihood cannot be computed where the search stands: linear predictors or parameters are out of "
-            "range. Are covariates or the offset very large? Scale them"
-        )
+        raise FitError(OUT_OF_RANGE)
 
 
 def bound_of(family: Family) -> float:

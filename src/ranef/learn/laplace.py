@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ranef.errors import FitError
 from ranef.learn.boundary import inside, snapped
 from ranef.learn.criterion import chain_rule, curvature, tangents, working_variates
+from ranef.learn.finite import check_finite
 from ranef.learn.joint_mode import find_joint_mode
 from ranef.learn.likelihood import Likelihood, eta, part
 from ranef.learn.mode import Exact, Mode, Solver, find_mode, less, random_square, to_spherical
@@ -246,11 +247,12 @@ def laplace_point(
     slopes, implicit = follow_mode(problem, mode, slopes, scores, score_phi, change)
     gradient = explicit(problem, mode, factors, slopes, moved)
     gradient[m:] += np.concatenate([implicit[: problem.fixed], implicit[problem.fixed :] + weight_phi])
-    metric = found.metric.copy()
-    metric[:m, :m] += curvature(layout, slopes)
     deviance = -2 * (mode.value + of.constant) + mode.penalty + system.logdet_random
     if mode.lag is not None:
         deviance += float(inner(change, mode.lag)[0, 0])
+    check_finite(deviance, gradient, found.metric)
+    metric = found.metric.copy()
+    metric[:m, :m] += curvature(layout, slopes)
     return LaplacePoint(
         theta=parameters,
         deviance=float(deviance),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ranef.engine.threads import Engine
 from ranef.errors import FitError
+from ranef.learn.finite import OUT_OF_RANGE
 from ranef.learn.likelihood import Likelihood, weigh
 from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, inner, multiply, raw_to_spherical, spherical_to_raw
@@ -168,10 +169,7 @@ def find_mode(
         if not objective >= best - 1e-11 * (1 + abs(best)) - rounding:
             halvings += 1
             if last is None or halvings > MOST_HALVINGS:
-                raise FitError(
-                    "the likelihood cannot be computed where the search stands: linear predictors or parameters are "
-                    "out of range. Are covariates or the offset very large? Scale them"
-                )
+                raise FitError(OUT_OF_RANGE)
             u, found = halfway(u, last), False
             continue
         halvings = 0

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.engine.threads import Range, ranges
-from ranef.errors import FitError, OptionError
+from ranef.errors import OptionError
 from ranef.learn.criterion import chain_rule, curvature
+from ranef.learn.finite import check_finite
 from ranef.learn.laplace import Laplace, LaplacePoint, find_tangents, followed, mode_at, parameter_sums
 from ranef.learn.likelihood import eta, part
 from ranef.learn.mode import Mode
@@ -130,13 +131,15 @@ def evaluate_quadrature(problem: Quadrature, parameters: FloatArray, start: Coef
     total = integrate(problem, mode, lam, phi)
     # the deviance is even in Lambda: by its square there is a derivative at zero too
     slopes = (np.array([[-2 * total.by_variance if lam == 0 else -total.by_root / lam]]),)
+    gradient = np.concatenate([chain_rule(layout, factors, slopes), -2 * total.by_fixed, -2 * total.by_phi])
+    check_finite(total.value, gradient, found.metric)
     metric = found.metric.copy()
     m = layout.parameters
     metric[:m, :m] += curvature(layout, slopes)
     return LaplacePoint(
         theta=parameters,
         deviance=-2 * (total.value + of.constant),
-        gradient=np.concatenate([chain_rule(layout, factors, slopes), -2 * total.by_fixed, -2 * total.by_phi]),
+        gradient=gradient,
         metric=metric,
         information=found.metric,
         slopes=slopes,
@@ -153,13 +156,7 @@ def evaluate_quadrature(problem: Quadrature, parameters: FloatArray, start: Coef
 
 
 def integrate(problem: Quadrature, mode: Mode, lam: float, phi: FloatArray) -> Sums:
-    """Integrate over the random effect of every level around its mode.
-
-    Raises
-    ------
-    FitError
-        If an integral cannot be computed.
-    """
+    """Integrate over the random effect of every level around its mode."""
     pattern = problem.of.pattern
     pointers = pattern.factors[0].pointers
     nodes, weights = np.polynomial.hermite_e.hermegauss(problem.nodes)
@@ -173,11 +170,6 @@ def integrate(problem: Quadrature, mode: Mode, lam: float, phi: FloatArray) -> S
         ],
     )
     value = sum(p.value for p in parts)
-    if not np.isfinite(value):
-        raise FitError(
-            "the likelihood cannot be integrated where the search stands: linear predictors or parameters are out of "
-            "range. Are covariates or the offset very large? Scale them"
-        )
     return Sums(
         value=value,
         by_root=sum(p.by_root for p in parts),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ranef.errors import FitError
 from ranef.learn.criterion import EXACT, Criterion, chain_rule, curvature, information, tangents
+from ranef.learn.finite import check_finite
 from ranef.learn.probes import Probes
 from ranef.learn.shifts import apart, shifts
 from ranef.learn.traces import grams, traces
@@ -197,6 +198,7 @@ def estimate(
         return result.x
 
     expected = information(criterion, tuple(scores), tangents(layout, factors), sigma2, solve)
+    check_finite(gradients, expected)
     centred = gradients - gradients.mean(axis=0)
     return Estimate(
         theta=theta,

@@ -20,6 +20,7 @@ from scipy.linalg import block_diag
 from ranef.kernel.weighted import add_variances
 from ranef.learn.criterion import chain_rule, curvature
 from ranef.learn.directions import along, components, directions
+from ranef.learn.finite import check_finite
 from ranef.learn.laplace import (
     Laplace,
     Sides,
@@ -216,6 +217,7 @@ def estimate_laplace(
     mean_slopes = tuple(slope.mean(axis=0) for slope in slopes)
     turn = _by_parameters(problem, moving, factors)
     information = turn @ found.metric @ turn.T
+    check_finite(gradients, information)
     metric = information.copy()
     metric[:m, :m] += curvature(layout, mean_slopes)
     centred = gradients - gradients.mean(axis=0)

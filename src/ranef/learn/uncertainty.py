@@ -28,6 +28,8 @@ MOST_COLUMNS = 500
 MOST_PAIRS = 2e7
 # information that a fixed effect is taken to have, of orthonormal columns
 LEAST = 1e-10
+# entry of a scaled Hessian: those of a positive definite one are at most 1
+LARGEST = 1e10
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +164,9 @@ def inverse_information(hessian: FloatArray, inside: npt.NDArray[np.intp]) -> tu
     if not len(inside):
         return np.zeros_like(hessian), hessian[:, :0]
     own = hessian[np.ix_(inside, inside)]
-    scale = np.sqrt(np.maximum(np.diag(own), 1e-300))
-    values, vectors = np.linalg.eigh(own / np.outer(scale, scale))
+    # differences may have made a diagonal negative: it has its size all the same
+    scale = np.sqrt(np.maximum(np.abs(np.diag(own)), 1e-300))
+    values, vectors = np.linalg.eigh(np.clip(own / np.outer(scale, scale), -LARGEST, LARGEST))
     positive = values > 1e-9 * values.max(initial=0.0)
     root = vectors[:, positive] / np.sqrt(values[positive]) / scale[:, None]
     covariance = np.zeros_like(hessian)

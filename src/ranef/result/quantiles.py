@@ -15,7 +15,7 @@ BITS = 20
 
 
 def quantiles(pieces: Callable[[], Iterable[FloatArray]], shares: Sequence[float]) -> FloatArray:
-    """Quantiles as `numpy.quantile` computes them, from two passes.
+    """Quantiles as `numpy.quantile` computes them, from two passes; infinite numbers are larger than all others.
 
     Parameters
     ----------
@@ -49,7 +49,10 @@ def quantiles(pieces: Callable[[], Iterable[FloatArray]], shares: Sequence[float
     found = near[before + wanted - (end - counts)[bins]]
     left = found[np.searchsorted(wanted, low)]
     right = found[np.searchsorted(wanted, np.minimum(low + 1, last))]
-    return np.asarray(left + (right - left) * (at - low))
+    part = at - low
+    # infinity does not interpolate
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where((part == 0) | np.isinf(left), left, left + (right - left) * part))
 
 
 def _bins(values: FloatArray) -> IntArray:

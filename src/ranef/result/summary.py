@@ -121,7 +121,10 @@ def _criteria(model: Model) -> list[str]:
 
 def _residual_quantiles(quantiles: FloatArray) -> list[str]:
     values = format_numbers([round(float(value), 4) for value in quantiles], 5)
-    return ["Scaled residuals:", *align(["Min", "1Q", "Median", "3Q", "Max"], [[v] for v in values], left=0)]
+    lines = ["Scaled residuals:", *align(["Min", "1Q", "Median", "3Q", "Max"], [[v] for v in values], left=0)]
+    if np.isinf(quantiles).any():
+        lines.append("infinite where the fitted mean leaves the response no variance, as a count's mean of zero")
+    return lines
 
 
 def _random_effects(model: Model) -> list[str]:
