@@ -3,7 +3,8 @@
     python -m benchmarks.scale [--out benchmarks/SCALE.md] [--only NAME ...]
 
 Rows are simulated with known truth into a temporary folder; the report tells how far the estimates are from it. Real
-data are read from the folder that the environment variable RANEF_TEST_DATA names.
+data are read from the folder that the environment variable RANEF_TEST_DATA names. Cases that are not run stay as they
+are in the page.
 """
 
 from __future__ import annotations
@@ -58,42 +59,51 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("SCALE.md"))
     parser.add_argument("--only", nargs="*", default=[*CASES, *REAL])
     options = parser.parse_args()
+    rows = _rows_of(options.out)
+    for name in options.only:
+        row = _real(name) if name in REAL else _simulated(name)
+        if row is not None:
+            rows[name] = row
+            print(row, flush=True)
     lines = [
         "# ranef at scale",
         "",
-        f"{date.today()}, {processor()}. One process a fit: reading Parquet, encoding, fitting, printing; kernels",
-        "compiled. Rows are simulated with known truth, but for goodbooks and book-crossing.",
+        f"Last run {date.today()}, {processor()}. One process a fit: reading Parquet, encoding, fitting, printing;",
+        "kernels compiled. Rows are simulated with known truth, but for goodbooks and book-crossing.",
         "",
         "`off` is the largest |estimate - truth| / SE over the covariance parameters, `mcse` the largest Monte-Carlo",
         "error over SE. Made by `python -m benchmarks.scale`.",
         "",
-        "| case | formula | levels | solver | steps | seconds | peak MiB | off | mcse | log-likelihood error |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| case | rows | formula | levels | solver | steps | seconds | peak MiB | off | mcse | log-likelihood error |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *(rows[name] for name in (*CASES, *REAL) if name in rows),
     ]
-    for name in options.only:
-        if name in REAL:
-            lines += _real(name)
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rows.parquet"
-            simulated = data.simulate(**CASES[name], seed=1, path=path)
-            found = fit_alone(simulated.formula, path)
-            lines.append(_row(name, simulated, found))
-            print(lines[-1], flush=True)
     options.out.write_text("\n".join(lines) + "\n")
 
 
-def _real(name: str) -> list[str]:
-    """The stochastic solver on real data; nothing where the data are absent."""
+def _rows_of(page: Path) -> dict[str, str]:
+    """The rows of an earlier page by case."""
+    lines = page.read_text().splitlines() if page.exists() else []
+    rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    return {name: row for name, row in rows.items() if name in CASES or name in REAL}
+
+
+def _real(name: str) -> str | None:
+    """The stochastic solver on real data; None where the data are absent."""
     file, formula = REAL[name]
     path = Path(os.environ.get("RANEF_TEST_DATA", "absent")) / file
     if not path.exists():
         print(f"{name} skipped: needs {file} in the folder that RANEF_TEST_DATA names", flush=True)
-        return []
+        return None
     found = fit_alone(formula, path, {"solver": "stochastic"})
-    noise = max(row["mcse"] / row["se"] for row in found["varcorr"])
-    print(line := _cells(f"{name}, {found['nobs']:,} rows", found, "", noise), flush=True)
-    return [line]
+    return _cells(name, found, "", max(row["mcse"] / row["se"] for row in found["varcorr"]))
+
+
+def _simulated(name: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        simulated = data.simulate(**CASES[name], seed=1, path=path)
+        return _row(name, simulated, fit_alone(simulated.formula, path))
 
 
 def _row(name: str, simulated: data.Simulated, found: dict[str, Any]) -> str:
@@ -103,8 +113,8 @@ def _row(name: str, simulated: data.Simulated, found: dict[str, Any]) -> str:
 
 def _cells(name: str, found: dict[str, Any], off: str, noise: float) -> str:
     levels = ", ".join(f"{group} {count:,}" for group, count in found["groups"].items())
-    cells = [name, f"`{found['formula']}`", levels, found["solver"], found["iterations"], f"{found['wall']:.1f}"]
-    cells += [f"{found['peak']:.0f}", off, f"{noise:.3f}", f"{found['loglik_mcse']:.2f}"]
+    cells = [name, f"{found['nobs']:,}", f"`{found['formula']}`", levels, found["solver"], found["iterations"]]
+    cells += [f"{found['wall']:.1f}", f"{found['peak']:.0f}", off, f"{noise:.3f}", f"{found['loglik_mcse']:.2f}"]
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
