@@ -1,0 +1,168 @@
+"""The unobserved weight, the penalty and the rank, chosen by what they are worth to validation users.
+
+None of them is a parameter of a likelihood: a higher objective says nothing about another weight of the unobserved pairs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ranef.engine.threads import Engine
+from ranef.learn.implicit.sweeps import Factors, Sweep, Weights, minimise, start_factors
+from ranef.learn.implicit.validate import Score, Validation, ndcg
+
+# where the search starts: what fits data of middling density
+UNOBSERVED, PENALTY, EXPONENT = 0.1, 0.005, 1.0
+# factors by which weight and penalty are changed, one after the other
+STRIDES = (4.0, 2.0, math.sqrt(2.0))
+# another rank is looked at around what the rank before ended with
+STRIDES_OF_OTHER_RANKS = (2.0,)
+RANKS = (32, 64, 128, 256, 512)
+# the search starts at this one, if the rank is free
+MIDDLE_RANK = 64
+# sweeps between looks at the validation users, looks that better the score by less than this, and most sweeps
+BETWEEN, PATIENCE, BETTER, MOST_SWEEPS = 4, 2, 0.002, 32
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What can be chosen; ``rank`` numbers in a vector."""
+
+    rank: int
+    weights: Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A setting, the sweeps after which the validation users' score was best, the score, and the seconds it took."""
+
+    setting: Setting
+    sweeps: int
+    score: Score
+    seconds: float
+
+
+Report = Callable[[Trial], None]
+
+
+class _Search:
+    def __init__(self, validation: Validation, engine: Engine, seed: int, report: Report | None):
+        self.validation, self.engine, self.seed, self.report = validation, engine, seed, report
+        self.trials: dict[Setting, Trial] = {}
+
+    def tried(self, setting: Setting) -> Trial:
+        if setting not in self.trials:
+            self.trials[setting] = _trial(self.validation, setting, self.engine, self.seed)
+            if self.report is not None:
+                self.report(self.trials[setting])
+        return self.trials[setting]
+
+    def climbed(self, best: Trial, free: tuple[str, ...], strides: tuple[float, ...]) -> Trial:
+        """The best setting that steps along one weight at a time lead to, ever shorter ones."""
+        for stride in strides:
+            moved = True
+            while moved:
+                moved = False
+                for name in free:
+                    for factor in (stride, 1 / stride):
+                        weights = best.setting.weights
+                        other = replace(best.setting, weights=_changed(weights, name, factor))
+                        trial = self.tried(other)
+                        if trial.score.mean > best.score.mean:
+                            best, moved = trial, True
+                            break
+        return best
+
+
+def choose(
+    validation: Validation,
+    engine: Engine,
+    *,
+    rank: int | None,
+    unobserved: float | None,
+    penalty: float | None,
+    exponent: float,
+    seed: int,
+    report: Report | None = None,
+) -> tuple[Trial, list[Trial]]:
+    """The best setting, and every one that was tried, in order.
+
+    Parameters
+    ----------
+    validation : Validation
+    engine : Engine
+    rank, unobserved, penalty : number or None
+        None: to be chosen.
+    exponent : float
+    seed : int
+    report : callable, optional
+        Given every trial.
+
+    Notes
+    -----
+    Weight and penalty are multiplied or divided by 4, one after the other, as long as NDCG@100 rises; then by 2, then by
+    the root of 2. A free rank starts at 64 and is doubled, up to 512, for as long as that raises the score by more than
+    the standard error of the difference, user by user; the weights are then looked for around those of the rank before.
+    If 128 is not better than 64 by this measure, and 64 not better than 32, it is 32.
+    """
+    search = _Search(validation, engine, seed, report)
+    most = min(validation.train.by_user.levels, validation.train.by_item.levels)
+    weights = Weights(
+        UNOBSERVED if unobserved is None else unobserved, PENALTY if penalty is None else penalty, exponent
+    )
+    given = (("unobserved", unobserved), ("penalty", penalty))
+    free = tuple(name for name, value in given if value is None)
+    first = min(MIDDLE_RANK, most) if rank is None else rank
+    best = search.climbed(search.tried(Setting(first, weights)), free, STRIDES)
+    if rank is not None:
+        return best, list(search.trials.values())
+
+    def at(other: int, strides: tuple[float, ...]) -> Trial:
+        return search.climbed(search.tried(replace(best.setting, rank=other)), free, strides)
+
+    for higher in (one for one in RANKS if first < one <= most):
+        if not _clearly_better(at(higher, ()), best):
+            break
+        best = at(higher, STRIDES_OF_OTHER_RANKS)
+    if best.setting.rank == first > RANKS[0]:
+        lower = at(RANKS[0], STRIDES_OF_OTHER_RANKS)
+        best = best if _clearly_better(best, lower) else lower
+    return best, list(search.trials.values())
+
+
+def _trial(validation: Validation, setting: Setting, engine: Engine, seed: int) -> Trial:
+    begun = time.perf_counter()
+    best: tuple[int, Score] | None = None
+    without = 0
+
+    def look(sweep: Sweep, factors: Factors) -> bool:
+        nonlocal best, without
+        if sweep.number % BETWEEN:
+            return False
+        score = ndcg(validation, setting.weights, factors.items, engine)
+        rises = best is None or score.mean > (1 + BETTER) * best[1].mean
+        without = 0 if rises else without + 1
+        if best is None or score.mean > best[1].mean:
+            best = (sweep.number, score)
+        return without >= PATIENCE
+
+    factors = start_factors(validation.train, setting.rank, seed)
+    minimise(validation.train, setting.weights, factors, engine, sweeps=MOST_SWEEPS, report=look)
+    if best is None:
+        raise ArithmeticError("a search of fewer sweeps than between two looks has no score")
+    return Trial(setting, best[0], best[1], time.perf_counter() - begun)
+
+
+def _changed(weights: Weights, name: str, factor: float) -> Weights:
+    if name == "unobserved":
+        return Weights(weights.unobserved * factor, weights.penalty, weights.exponent)
+    return Weights(weights.unobserved, weights.penalty * factor, weights.exponent)
+
+
+def _clearly_better(one: Trial, other: Trial) -> bool:
+    """By more than the standard error of the mean difference over the users."""
+    difference = one.score.users - other.score.users
+    return bool(difference.mean() > difference.std(ddof=1) / math.sqrt(len(difference)))
