@@ -189,6 +189,10 @@ class Shelf:
         """
         return self._take(name, np.dtype(np.float64), shape)
 
+    def vectors(self, name: str, *shape: int) -> npt.NDArray[np.float32]:
+        """A float32 array, as `floats`."""
+        return self._take(name, np.dtype(np.float32), shape)
+
     def codes(self, name: str, *shape: int) -> npt.NDArray[np.int32]:
         """An int32 array, as `floats`."""
         return self._take(name, np.dtype(np.int32), shape)

@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ranef.artifact.arrays import Shelf, draws_of, groups_of, posterior_of, sample_of, thresholds_of
+from ranef.artifact.implicit import ImplicitModel
+from ranef.artifact.implicit_files import IMPLICIT, ImplicitManifest, implicit_model
 from ranef.artifact.manifest import (
     ARRAYS_FILE,
     FORMAT,
@@ -34,7 +36,7 @@ from ranef.errors import ModelFileError, nearest
 from ranef.table import Levels
 
 
-def load(path: str | os.PathLike[str]) -> Model:
+def load(path: str | os.PathLike[str]) -> Model | ImplicitModel:
     """Read a model that `save` wrote.
 
     Parameters
@@ -44,7 +46,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     Returns
     -------
-    Model
+    Model or ImplicitModel
         Predicts the same numbers as the one that was saved, bit by bit.
 
     Raises
@@ -56,6 +58,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     try:
         _check_folder(folder)
         manifest = _read_manifest(folder)
+        if isinstance(manifest, ImplicitManifest):
+            for name in [ARRAYS_FILE, *(entry.file for entry in manifest.levels)]:
+                _check_file(folder / name, manifest.files[name])
+            levels = [_read_levels(folder / entry.file, entry) for entry in manifest.levels]
+            return implicit_model(manifest, levels, Shelf(load_file(folder / ARRAYS_FILE), str(folder / ARRAYS_FILE)))
         for name in [ARRAYS_FILE, *(entry.file for entry in manifest.levels), *manifest.attributes.values()]:
             _check_file(folder / name, manifest.files[name])
         levels = [_read_levels(folder / entry.file, entry) for entry in manifest.levels]
@@ -85,7 +92,7 @@ def _check_folder(folder: Path) -> None:
     raise ModelFileError(f"there is no directory {folder.name!r} in {folder.parent.resolve()}; {hint}")
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path) -> Manifest | ImplicitManifest:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise ModelFileError(
@@ -108,6 +115,8 @@ def _read_manifest(folder: Path) -> Manifest:
                 f"{folder} was written by ranef {header.written_by} in format {header.schema}; this ranef, "
                 f"{versions()['ranef']}, reads formats up to {SCHEMA}: install ranef {header.written_by} or newer"
             )
+        if whole.get("kind") == IMPLICIT:
+            return msgspec.convert(whole, ImplicitManifest)
         return msgspec.convert(upgraded(whole), Manifest)
     except msgspec.MsgspecError as error:
         raise _damaged(path, f"has another content than a manifest ({error})") from error

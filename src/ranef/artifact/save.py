@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,6 +59,23 @@ def save(model: Model, path: str | os.PathLike[str], *, posterior: bool = True) 
     ModelFileError
         ``path`` is a file or a directory of something else, or it cannot be written.
     """
+    write_directory(path, lambda folder: _write(model, folder, posterior))
+
+
+def write_directory(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+    """Make a model directory, or replace one, all at once.
+
+    Parameters
+    ----------
+    path : str or path-like
+        As of `save`.
+    write : callable
+        Writes the files into the new, empty folder that it is given, and syncs them.
+
+    Raises
+    ------
+    ModelFileError
+    """
     target = Path(os.path.realpath(path))
     check_target(target)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -66,7 +83,7 @@ def save(model: Model, path: str | os.PathLike[str], *, posterior: bool = True) 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside.mkdir()
-        _write(model, beside, posterior)
+        write(beside)
         _replace(target, beside)
     except (OSError, SafetensorError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -119,12 +136,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
 def _write(model: Model, folder: Path, posterior: bool) -> None:
     (folder / LEVELS_FOLDER).mkdir()
     distinct = _distinct([*model.column_levels.values(), *(group.levels for group in model.groups)])
-    entries = tuple(
-        LevelsEntry(f"{LEVELS_FOLDER}/{number}.parquet", len(levels), levels.ordered, levels.declared)
-        for number, levels in enumerate(distinct)
-    )
-    for entry, levels in zip(entries, distinct, strict=True):
-        pq.write_table(pa.table({"level": levels.values}), folder / entry.file)
+    entries = write_levels(folder, distinct)
     attributes = {key: f"{ATTRIBUTES_FOLDER}/{number}.parquet" for number, key in enumerate(model.attributes)}
     if attributes:
         (folder / ATTRIBUTES_FOLDER).mkdir()
@@ -148,17 +160,28 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
         family_parameters=tuple(to_plain(one) for one in model.info.family_parameters),
         sample=_sample_entry(model),
         files={
-            name: _sealed(folder / name)
+            name: sealed(folder / name)
             for name in [ARRAYS_FILE, *(entry.file for entry in entries), *attributes.values()]
         },
         attributes=attributes,
     )
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-    _sealed(folder / MANIFEST_FILE)
-    _sync_folder(folder / LEVELS_FOLDER)
+    sealed(folder / MANIFEST_FILE)
+    sync_folder(folder / LEVELS_FOLDER)
     if attributes:
-        _sync_folder(folder / ATTRIBUTES_FOLDER)
-    _sync_folder(folder)
+        sync_folder(folder / ATTRIBUTES_FOLDER)
+    sync_folder(folder)
+
+
+def write_levels(folder: Path, all_levels: Sequence[Levels]) -> tuple[LevelsEntry, ...]:
+    """A Parquet file for each in the folder of levels, which exists; what the manifest says of them."""
+    entries = tuple(
+        LevelsEntry(f"{LEVELS_FOLDER}/{number}.parquet", len(levels), levels.ordered, levels.declared)
+        for number, levels in enumerate(all_levels)
+    )
+    for entry, levels in zip(entries, all_levels, strict=True):
+        pq.write_table(pa.table({"level": levels.values}), folder / entry.file)
+    return entries
 
 
 def _distinct(all_levels: Iterable[Levels]) -> list[Levels]:
@@ -199,7 +222,7 @@ def _sample_entry(model: Model) -> SampleEntry | None:
     return None if sample is None else SampleEntry(sample.names, sample.warmup, sample.thin)
 
 
-def _sealed(path: Path) -> FileEntry:
+def sealed(path: Path) -> FileEntry:
     """Size and checksum of a file that is on the disk now."""
     with path.open("rb+") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -207,7 +230,7 @@ def _sealed(path: Path) -> FileEntry:
         return FileEntry(file.seek(0, os.SEEK_END), digest)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     if os.name != "posix":  # elsewhere a folder cannot be opened
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -224,7 +247,7 @@ def _replace(target: Path, new: Path) -> None:
         if target.exists():
             target.rename(old)
         new.rename(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         # Ctrl-C may have come anywhere above
         if old.exists() and not target.exists():

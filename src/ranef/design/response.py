@@ -22,7 +22,7 @@ from ranef.design.pieces import by_pieces
 from ranef.design.roles import FACTOR_CALLS, Roles, is_factor, needed, require_levels
 from ranef.design.spec import ResponseKind, ResponseSpec
 from ranef.errors import DataError, FormulaError
-from ranef.formula.nodes import Call, Expression, Formula, Name, Response
+from ranef.formula.nodes import Call, Expression, Formula, Name, Number, Response
 from ranef.formula.write import response_text
 from ranef.storage import Storage
 from ranef.table import ColumnKind, FloatArray, Table
@@ -58,6 +58,13 @@ def response_of(formula: Formula, kind: ResponseKind) -> Response:
     response = formula.response
     if response is None:
         raise FormulaError("the formula has no response; write it left of `~`, such as `y ~ x`", formula.text, 0, 1)
+    if isinstance(response.expressions[0], Number):
+        raise FormulaError(
+            "the response `1` names no column; pairs that are observed or not are family='implicit'",
+            formula.text,
+            response.span.start,
+            response.span.end,
+        )
     if len(response.expressions) > 1 and kind != "proportion":
         raise FormulaError(
             "cbind() is the response of the binomial family; this family has one response",

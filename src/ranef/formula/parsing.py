@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TypeVar
 
 from ranef.errors import FormulaError
@@ -16,6 +17,7 @@ from ranef.formula.nodes import (
     Formula,
     LatentTerm,
     LinearPart,
+    Number,
     RandomTerm,
     Response,
 )
@@ -69,6 +71,8 @@ def parse(text: str) -> Formula:
 
     known = response.expressions if response is not None and len(response.expressions) == 1 else ()
     fixed = Expansion(text, known, special).part(sides.right)
+    if response is not None:
+        _refuse_constant(response, latent, text)
     _refuse_response(fixed, tuple(random), tuple(latent), known, text)
     return Formula(text, response, fixed, tuple(random), tuple(offsets), tuple(latent))
 
@@ -86,10 +90,14 @@ def _response(node: Expression, text: str) -> Response:
             raise error_at("A random term belongs to the right side.", text, node)
         case _:
             expressions = (resolve(node, text),)
-    for expression in expressions:
-        if next(columns(expression), None) is None:
-            raise error_at(f"The response `{label(expression)}` names no column.", text, expression)
     return Response(expressions, node.span)
+
+
+def _refuse_constant(response: Response, latent: Collection[LatentTerm], text: str) -> None:
+    """A left side names a column; but beside latent() it may be 1, for pairs that are observed or not."""
+    for expression in response.expressions:
+        if next(columns(expression), None) is None and not (latent and expression == Number(1.0)):
+            raise error_at(f"The response `{label(expression)}` names no column.", text, expression)
 
 
 def _refuse_response(

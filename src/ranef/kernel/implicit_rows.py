@@ -15,10 +15,11 @@ def improve_rows(
 ):
     """Bring the vectors of the levels ``first <= g < last`` closer to their minimum, in place.
 
-    The vector ``x`` of a level minimises ``x'(D + penalty I + sum c q q') x - 2 sum (c + w) q'x + sum (c + w)`` over the
-    ``q`` and ``c`` of its partners; ``w`` is the unobserved weight and ``D`` that weight times the Gram matrix of
-    ``other``, whose columns are such that it is diagonal. So a product with the matrix costs ``k`` for each partner and
-    ``k`` besides, and its diagonal, which knows all of what is not of the level's own partners, is a good preconditioner.
+    The vector ``x`` of a level minimises ``x'(D + penalty I + sum c q q') x - 2 sum (c + w) q'x + sum (c + w)``, sums
+    over the vectors ``q`` and confidences ``c`` of its partners; ``w`` is the unobserved weight and ``D`` that weight
+    times the Gram matrix of ``other``, whose columns are such that it is diagonal. So a product with the matrix costs
+    ``k`` for each partner and ``k`` besides, and its diagonal, which knows all that is not of the level's own partners,
+    is a good preconditioner.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def improve_rows(
     steps : int
         At most.
     tolerance : float32
-        Enough when the squared norm of the error is below this times that of the vector, in the preconditioner's metric.
+        Enough when the squared norm of the error is below this times that of ``x``, in the preconditioner's metric.
 
     Returns
     -------
@@ -128,9 +129,7 @@ def improve_rows(
                 s2 *= confidence[start + j + 2]
                 s3 *= confidence[start + j + 3]
                 for c in range(k):
-                    image[c] += (
-                        s0 * panel[j, c] + s1 * panel[j + 1, c] + s2 * panel[j + 2, c] + s3 * panel[j + 3, c]
-                    )
+                    image[c] += s0 * panel[j, c] + s1 * panel[j + 1, c] + s2 * panel[j + 2, c] + s3 * panel[j + 3, c]
             for j in range(fours, n):
                 s0 = zero
                 for c in range(k):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ranef.artifact import load as load_model
 from ranef.artifact import save as save_model
+from ranef.artifact.implicit import ImplicitModel
 from ranef.artifact.model import Model
 from ranef.design.attributes import lacking
 from ranef.design.build import Design, build_design
@@ -446,4 +447,9 @@ def load(path: str | os.PathLike[str]) -> Fit:
     if not isinstance(path, str | os.PathLike):
         raise OptionError(f"load() takes the path of a model directory, not {type(path).__name__}")
     model = load_model(Path(path))
+    if isinstance(model, ImplicitModel):
+        from ranef.result.implicit_fit import ImplicitFit
+
+        options: dict[str, Any] = {"family": "implicit", "exponent": model.info.weights.exponent}
+        return ImplicitFit(model, model.spec.formula, preferred_library(), options=options)
     return Fit(model, model.spec.formula, preferred_library(), options=_options_of(model))

@@ -31,6 +31,7 @@ from ranef.learn.unbounded import checked, explained
 from ranef.result.covariance import given_covariances
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
+from ranef.result.implicit_front import IMPLICIT, fit_pairs
 from ranef.result.lock import given_of_others, lock_terms, with_locked, without
 from ranef.result.options import check_whole, choice
 from ranef.result.progress import counter, steps
@@ -78,6 +79,9 @@ def fit(
     threads: int | None = None,
     memory: str | int = "auto",
     progress: bool | None = None,
+    unobserved: float | None = None,
+    penalty: float | None = None,
+    exponent: float | None = None,
 ) -> Fit:
     """Fit a linear or generalized linear mixed-effects model.
 
@@ -91,7 +95,9 @@ def fit(
         The distribution of the response: ``"gaussian"``, ``"bernoulli"`` (0 or 1, or a column of two levels, the first
         one the failure), ``"binomial"`` (``cbind(successes, failures) ~ ...``, or a proportion whose weights are the
         trials), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"ordinal"`` (any ordered column); R's names
-        for them; or a family such as ``ranef.ordinal(link="probit", thresholds="equidistant")``.
+        for them; or a family such as ``ranef.ordinal(link="probit", thresholds="equidistant")``. ``"implicit"`` is of
+        pairs that are observed or not, ``"1 ~ latent(user, item, rank=64)"``, or with a column of confidences on the
+        left side: weighted alternating least squares (iALS), see `ranef.result.implicit_front`.
     link : str, optional
         Default: the family's first. ``"identity"`` of gaussian; ``"logit"``, ``"probit"`` and ``"cloglog"`` of
         bernoulli, binomial and ordinal; ``"log"`` of the others.
@@ -181,6 +187,13 @@ def fit(
         Report each step on stderr, and about how long the search will take. Default: on a terminal, when the fit takes
         more than a second.
 
+    unobserved, penalty, exponent : float, optional
+        Of ``family="implicit"``: the weight of a pair that is not observed (an observed one has as much more as its
+        confidence), the penalty of the vectors, and the power of a level's total weight that it goes with (default 1;
+        0 for the same penalty everywhere). Weight and penalty, and a rank that is ``"auto"``, are chosen if not given,
+        by NDCG@100 on a fifth of the users (at most 1,000), who are left out, folded in from four fifths of their items
+        and asked for the rest; `Fit.trials` has what was tried.
+
     Returns
     -------
     Fit
@@ -208,6 +221,42 @@ def fit(
     25.59
     """
     begun = time.perf_counter()
+    if isinstance(family, str) and family.strip().lower() == IMPLICIT:
+        return fit_pairs(
+            formula,
+            data,
+            {
+                "link": link,
+                "weights": weights,
+                "offset": offset,
+                "tables": tables,
+                "covariance": covariance,
+                "start": start,
+                "lock": lock,
+                "solver": None if solver == "auto" else solver,
+                "probes": None if probes == "auto" else probes,
+                "quadrature": None if quadrature == 1 else quadrature,
+                "prior": prior,
+                "draws": draws,
+                "warmup": warmup,
+                "chains": chains,
+                "thin": thin,
+                "memory": None if memory == "auto" else memory,
+            },
+            method=method,
+            missing=missing,
+            seed=seed,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            threads=threads,
+            progress=progress,
+            unobserved=unobserved,
+            penalty=penalty,
+            exponent=exponent,
+        )
+    for name, value in (("unobserved", unobserved), ("penalty", penalty), ("exponent", exponent)):
+        if value is not None:
+            raise OptionError(f"{name}= belongs to family='implicit'; leave it out")
     distribution = family_of(family, link)
     method_ = _method(distribution, method)
     solver = cast(Solver, choice("solver", solver, SOLVERS))

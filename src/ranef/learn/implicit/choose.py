@@ -1,6 +1,6 @@
 """The unobserved weight, the penalty and the rank, chosen by what they are worth to validation users.
 
-None of them is a parameter of a likelihood: a higher objective says nothing about another weight of the unobserved pairs.
+None of them is a parameter of a likelihood: objectives of two weights of the unobserved pairs do not compare.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import msgspec
+
+from ranef.artifact.implicit import Weights
 from ranef.engine.threads import Engine
-from ranef.learn.implicit.sweeps import Factors, Sweep, Weights, minimise, start_factors
+from ranef.learn.implicit.sweeps import Factors, Sweep, minimise, start_factors
 from ranef.learn.implicit.validate import Score, Validation, ndcg
 
 # where the search starts: what fits data of middling density
@@ -103,10 +106,10 @@ def choose(
 
     Notes
     -----
-    Weight and penalty are multiplied or divided by 4, one after the other, as long as NDCG@100 rises; then by 2, then by
-    the root of 2. A free rank starts at 64 and is doubled, up to 512, for as long as that raises the score by more than
-    the standard error of the difference, user by user; the weights are then looked for around those of the rank before.
-    If 128 is not better than 64 by this measure, and 64 not better than 32, it is 32.
+    Weight and penalty are multiplied or divided by 4, one after the other, as long as NDCG@100 rises; then by 2, then
+    by the root of 2. A free rank starts at 64 and is doubled, up to 512, for as long as that raises the score by more
+    than the standard error of the difference, user by user; the weights are then looked for around those of the rank
+    before. If 128 is not better than 64 by this measure, and 64 not better than 32, it is 32.
     """
     search = _Search(validation, engine, seed, report)
     most = min(validation.train.by_user.levels, validation.train.by_item.levels)
@@ -135,31 +138,29 @@ def choose(
 
 def _trial(validation: Validation, setting: Setting, engine: Engine, seed: int) -> Trial:
     begun = time.perf_counter()
-    best: tuple[int, Score] | None = None
+    looks: list[tuple[int, Score]] = []
     without = 0
 
     def look(sweep: Sweep, factors: Factors) -> bool:
-        nonlocal best, without
+        nonlocal without
         if sweep.number % BETWEEN:
             return False
         score = ndcg(validation, setting.weights, factors.items, engine)
-        rises = best is None or score.mean > (1 + BETTER) * best[1].mean
+        rises = score.mean > (1 + BETTER) * max((before.mean for _, before in looks), default=0.0)
         without = 0 if rises else without + 1
-        if best is None or score.mean > best[1].mean:
-            best = (sweep.number, score)
+        looks.append((sweep.number, score))
         return without >= PATIENCE
 
     factors = start_factors(validation.train, setting.rank, seed)
     minimise(validation.train, setting.weights, factors, engine, sweeps=MOST_SWEEPS, report=look)
-    if best is None:
-        raise ArithmeticError("a search of fewer sweeps than between two looks has no score")
-    return Trial(setting, best[0], best[1], time.perf_counter() - begun)
+    sweeps, score = max(looks, key=lambda one: one[1].mean)
+    return Trial(setting, sweeps, score, time.perf_counter() - begun)
 
 
 def _changed(weights: Weights, name: str, factor: float) -> Weights:
-    if name == "unobserved":
-        return Weights(weights.unobserved * factor, weights.penalty, weights.exponent)
-    return Weights(weights.unobserved, weights.penalty * factor, weights.exponent)
+    # rounded, so that a step there and back ends where it began
+    value = float(f"{getattr(weights, name) * factor:.4g}")
+    return msgspec.structs.replace(weights, **{name: value})
 
 
 def _clearly_better(one: Trial, other: Trial) -> bool:

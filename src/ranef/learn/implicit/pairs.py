@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ranef.engine.threads import Engine, Range, ranges
+from ranef.engine.threads import Range, ranges
 from ranef.kernel import sort
 
 CodeArray = npt.NDArray[np.int32]
@@ -64,9 +64,7 @@ class Pairs:
         return len(self.by_user.partner)
 
 
-def ordered_pairs(
-    users: CodeArray, items: CodeArray, confidence: FloatArray | None, shape: tuple[int, int], engine: Engine
-) -> Pairs:
+def ordered_pairs(users: CodeArray, items: CodeArray, confidence: FloatArray | None, shape: tuple[int, int]) -> Pairs:
     """Pairs from rows; rows of the same pair add their confidences.
 
     Parameters
@@ -76,7 +74,6 @@ def ordered_pairs(
         Positive; None: every row adds 1.
     shape : (int, int)
         Users and items.
-    engine : Engine
     """
     size = np.ones(len(users)) if confidence is None else np.asarray(confidence, np.float64)
     # by item, then stably by user: items ascend within users

@@ -11,9 +11,9 @@ With exponent 0 this is Hu, Koren and Volinsky's objective, divided by their ``a
 ``w = 1/alpha``. Rendle et al. leave the observed target at ``c / (c + w)``: for equal confidences the same objective
 with scores times ``1 + w/c`` and their penalty times as much.
 
-Columns are rotated before each side's updates so that the other side's Gram matrix is diagonal: scores and penalties stay
-the same, the unobserved part of every row's system becomes ``k`` numbers, and these make so good a preconditioner that
-one or two steps of conjugate gradients from the last vectors serve a sweep as well as the exact solution.
+Columns are rotated before each side's updates so that the other side's Gram matrix is diagonal: scores and penalties
+stay the same, the unobserved part of every row's system becomes ``k`` numbers, and these make so good a preconditioner
+that a step of conjugate gradients from the last vectors serves a sweep about as well as the exact solution.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ranef.artifact.implicit import Weights
 from ranef.engine.threads import Engine, Range
 from ranef.kernel import implicit_rows as kernel
 from ranef.learn.implicit.pairs import Ordered, Pairs, Vectors
@@ -40,14 +40,6 @@ ROUGH, EXACT = 1e-12, 1e-13
 # rows whose products are formed at once
 ROWS = 4096
 START = 0.1
-
-
-class Weights(msgspec.Struct, frozen=True):
-    """What weighs how much: unobserved pairs, and the penalties ``penalty * (total weight of the row) ** exponent``."""
-
-    unobserved: float
-    penalty: float
-    exponent: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +76,6 @@ class Improved(NamedTuple):
     vectors: Vectors
     rotation: Vectors
     loss: float
-
-
-def penalties(side: Ordered, partners: int, weights: Weights) -> FloatArray:
-    """The penalty of each level's vector, shape (levels,)."""
-    penalty: FloatArray = weights.penalty * (side.total + weights.unobserved * partners) ** weights.exponent
-    return penalty
 
 
 def start_factors(pairs: Pairs, rank: int, seed: int) -> Factors:
@@ -129,21 +115,17 @@ def minimise(
     Returns
     -------
     Factors
-        After the last whole sweep; also where Ctrl-C came in a later one.
+        After the last sweep.
     list of Sweep
     """
-    begun, done = time.perf_counter(), []
-    user_penalty = penalties(pairs.by_user, pairs.by_item.levels, weights)
-    item_penalty = penalties(pairs.by_item, pairs.by_user.levels, weights)
+    begun = time.perf_counter()
+    done: list[Sweep] = []
+    user_penalty = weights.penalties(pairs.by_user.total, pairs.by_item.levels)
+    item_penalty = weights.penalties(pairs.by_item.total, pairs.by_user.levels)
     for number in range(1, sweeps + 1):
         steps = FIRST_STEPS if number == 1 else STEPS
-        try:
-            half = improved(pairs.by_user, user_penalty, weights, factors.items, factors.users, engine, steps)
-            whole = improved(pairs.by_item, item_penalty, weights, half.vectors, half.other, engine, steps)
-        except KeyboardInterrupt:
-            if not done:
-                raise
-            return factors, done
+        half = improved(pairs.by_user, user_penalty, weights, factors.items, factors.users, engine, steps)
+        whole = improved(pairs.by_item, item_penalty, weights, half.vectors, half.other, engine, steps)
         factors = Factors(users=whole.other, items=whole.vectors)
         loss = whole.loss + float(user_penalty @ _square_norms(factors.users))
         done.append(Sweep(number, loss, time.perf_counter() - begun))
@@ -188,7 +170,7 @@ def improved(
 
 def user_vectors(pairs: Pairs, weights: Weights, items: Vectors, engine: Engine) -> Vectors:
     """The vectors of the users that minimise the objective for given items, in the items' own columns."""
-    penalty = penalties(pairs.by_user, pairs.by_item.levels, weights)
+    penalty = weights.penalties(pairs.by_user.total, pairs.by_item.levels)
     start = np.zeros((pairs.by_user.levels, items.shape[1]), np.float32)
     found = improved(pairs.by_user, penalty, weights, items, start, engine, ALL_STEPS, EXACT)
     return rotated(found.vectors, np.ascontiguousarray(found.rotation.T), engine)
@@ -196,10 +178,10 @@ def user_vectors(pairs: Pairs, weights: Weights, items: Vectors, engine: Engine)
 
 def finished(pairs: Pairs, weights: Weights, factors: Factors, engine: Engine) -> tuple[Factors, float]:
     """Users at their minimum for the items, in principal axes of the items, largest first; and the objective there."""
-    penalty = penalties(pairs.by_user, pairs.by_item.levels, weights)
+    penalty = weights.penalties(pairs.by_user.total, pairs.by_item.levels)
     whole = improved(pairs.by_user, penalty, weights, factors.items, factors.users, engine, ALL_STEPS, EXACT)
     items = whole.other
-    loss = whole.loss + float(penalties(pairs.by_item, pairs.by_user.levels, weights) @ _square_norms(items))
+    loss = whole.loss + float(weights.penalties(pairs.by_item.total, pairs.by_user.levels) @ _square_norms(items))
     # an axis may point either way: its largest item is positive
     signs = np.where(items[np.abs(items).argmax(0), np.arange(items.shape[1])] < 0, np.float32(-1), np.float32(1))
     return Factors(whole.vectors * signs, items * signs), loss
@@ -213,7 +195,8 @@ def gram(vectors: Vectors, engine: Engine) -> FloatArray:
         found: FloatArray = block.T @ block
         return found
 
-    return np.sum(engine.each(_blocks(len(vectors)), product), axis=0)
+    total: FloatArray = np.sum(engine.each(_blocks(len(vectors)), product), axis=0)
+    return total
 
 
 def rotated(vectors: Vectors, rotation: Vectors, engine: Engine) -> Vectors:

@@ -1,4 +1,4 @@
-"""Validation users: some of the training users are left out, folded in from most of their pairs and asked for the rest."""
+"""Validation users: left out of the fit, folded in from most of their pairs and asked for the rest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ranef.artifact.implicit import Weights
 from ranef.engine.threads import Engine
 from ranef.learn.implicit.pairs import Pairs, Vectors, from_users, some_users
-from ranef.learn.implicit.sweeps import Weights, user_vectors
+from ranef.learn.implicit.sweeps import user_vectors
 
 FloatArray = npt.NDArray[np.float64]
 

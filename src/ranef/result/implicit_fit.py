@@ -1,0 +1,393 @@
+"""`ImplicitFit`: a fitted model of implicit feedback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+
+from ranef.artifact.implicit import ImplicitModel, SweepRecord
+from ranef.artifact.implicit_files import save_implicit
+from ranef.design.pairs import PairsDesign
+from ranef.errors import DroppedRowsWarning, LevelError, OptionError, UnknownLevelWarning, counted
+from ranef.formula import parse
+from ranef.result.fit import Fit
+from ranef.result.habits import PREDICT, with_habits
+from ranef.result.implicit_summary import implicit_summary
+from ranef.result.options import check_whole, choice
+from ranef.result.text import Text
+from ranef.result.warn import warn
+from ranef.score.implicit import folded_vectors, pair_scores, read_known, score_batches, sums_of_pairs, with_users
+from ranef.score.rows import match
+from ranef.table import UNKNOWN, Factor, Levels, open_source, to_library
+from ranef.table.arrow import from_numpy
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class ImplicitFit(Fit):
+    """A fitted model of implicit feedback; made by ``ranef.fit(..., family="implicit")`` and `ranef.load`.
+
+    It has scores and vectors in the place of a mixed model's estimates: what it does not have (`loglik`, `varcorr` and
+    the like) raises and says so.
+    """
+
+    model: ImplicitModel  # type: ignore[assignment]
+    _design: PairsDesign | None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        model: ImplicitModel,
+        formula: str,
+        library: str,
+        design: PairsDesign | None = None,
+        data: Any = None,
+        options: dict[str, Any] | None = None,
+    ):
+        super().__init__(model, formula, library, design, data, options)  # type: ignore[arg-type]
+
+    # Numbers
+
+    @property
+    def family(self) -> str:
+        """``"implicit"``."""
+        return "implicit"
+
+    @property
+    def link(self) -> str:
+        return "identity"
+
+    @property
+    def method(self) -> str:
+        """``"map"``: vectors at the minimum of a penalised sum of squares."""
+        return "map"
+
+    @property
+    def solver(self) -> str:
+        return "conjugate gradients"
+
+    @property
+    def rank(self) -> int:
+        """Numbers in a vector."""
+        return self.model.rank
+
+    @property
+    def unobserved(self) -> float:
+        """Weight of a pair that is not observed; an observed one has as much more as its confidence."""
+        return self.model.info.weights.unobserved
+
+    @property
+    def penalty(self) -> float:
+        return self.model.info.weights.penalty
+
+    @property
+    def exponent(self) -> float:
+        """The penalty of a vector is ``penalty * total ** exponent``; ``total`` is the weight of all pairs it is in."""
+        return self.model.info.weights.exponent
+
+    @property
+    def objective(self) -> float:
+        """The penalised sum of squares, with every user's vector at its minimum."""
+        return self.model.info.objective
+
+    @property
+    def iterations(self) -> int:
+        """Sweeps over both sides."""
+        return len(self.model.info.history)
+
+    @property
+    def history(self) -> tuple[SweepRecord, ...]:  # type: ignore[override]
+        """The objective after every sweep."""
+        return self.model.info.history
+
+    def trials(self) -> Any:
+        """Table of the settings that were tried on validation users, in order; empty if all was given.
+
+        ``rank``, ``unobserved``, ``penalty``, ``exponent``, ``iterations`` (sweeps, of the best score), ``ndcg`` (at
+        100), ``se`` (its standard error over the users) and ``seconds``.
+        """
+        trials = self.model.info.trials
+        whole = {name: np.array([getattr(one, name) for one in trials], np.int64) for name in ("rank", "iterations")}
+        names = ("rank", "unobserved", "penalty", "exponent", "iterations", "ndcg", "se", "seconds")
+        columns = {
+            name: whole[name] if name in whole else np.array([getattr(one, name) for one in trials], np.float64)
+            for name in names
+        }
+        return self._table(columns)
+
+    # Vectors and scores
+
+    def embedding(self, group: str) -> Any:
+        """Table of the vectors of the users or the items: level, then ``1`` to ``rank``.
+
+        Parameters
+        ----------
+        group : str
+            A column of ``latent()``. The axes are the principal ones of the items, largest first.
+
+        Raises
+        ------
+        OptionError
+        """
+        spec = self.model.spec
+        name = choice("group", group, (spec.user, spec.item))
+        levels, vectors = (
+            (self.model.users, self.model.user_vectors)
+            if name == spec.user
+            else (self.model.items, self.model.item_vectors)
+        )
+        columns = {str(c + 1): np.ascontiguousarray(vectors[:, c]) for c in range(self.rank)}
+        return self._table({"level": levels.values, **columns})
+
+    @with_habits(PREDICT)
+    def predict(  # type: ignore[override]
+        self, data: Any, new_levels: Literal["population", "raise"] = "population"
+    ) -> FloatArray:
+        """Scores of pairs, in the order of the rows: near 1 where a pair is expected, 0 where nothing is known.
+
+        Parameters
+        ----------
+        data : any data that `ranef.fit` takes
+            The columns of the users and of the items.
+        new_levels : {"population", "raise"}
+            A user or item that was not seen in fitting has the score 0, or is an error. New users with pairs of their
+            own are what `fold_in` is for.
+
+        Returns
+        -------
+        float64 array, shape (rows,)
+            NaN where a value is missing.
+
+        Warns
+        -----
+        DroppedRowsWarning, UnknownLevelWarning
+        """
+        choice("new_levels", new_levels, ("population", "raise"))
+        found = pair_scores(self.model, open_source(data))
+        for name, (rows, first, label) in found.unknown.items():
+            what = (
+                f"{counted(rows, 'row')} with a {name!r} that was not seen in fitting, the first {label!r}, row {first}"
+            )
+            if new_levels == "raise":
+                raise LevelError(
+                    f"{what}; leave these rows out, or take 0 with new_levels='population'",
+                    column=name,
+                    row=first,
+                    count=rows,
+                )
+            warn(f"{what}; the score there is 0", UnknownLevelWarning)
+        if found.missing:
+            warn(f"{counted(found.missing, 'row')} without a user or an item; the score is missing", DroppedRowsWarning)
+        return found.scores
+
+    def scores(self, seen: sparse.csr_array) -> npt.NDArray[np.float32]:
+        """Scores of all items for users who are known by the items they have; as `ranef.evaluate` asks for them.
+
+        Parameters
+        ----------
+        seen : scipy.sparse.csr_array, shape (users, items)
+            Confidences, above zero where a user has an item; items in the order of ``embedding``'s.
+
+        Returns
+        -------
+        float32 array, shape (users, items)
+        """
+        seen = sparse.csr_array(seen)
+        if seen.shape[1] != len(self.model.items):
+            raise OptionError(
+                f"seen has {counted(seen.shape[1], 'column')} but the model {counted(len(self.model.items), 'item')}"
+            )
+        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
+        known = sums_of_pairs(rows, seen.indices.astype(np.int32), seen.data.astype(np.float64), seen.shape[0])
+        users = folded_vectors(self.model, *known)
+        found: npt.NDArray[np.float32] = users.astype(np.float32) @ self.model.item_vectors.T
+        return found
+
+    def fold_in(self, data: Any) -> ImplicitFit:
+        """This fit with new users, or with users whose pairs are others now.
+
+        A user's vector is the minimum of the fit's objective for the items as they are: what it would be had the user
+        been there, but for what he would have changed in the items.
+
+        Parameters
+        ----------
+        data : any data that `ranef.fit` takes
+            All pairs of these users, with the confidence if the fit has one.
+
+        Returns
+        -------
+        ImplicitFit
+            Its users are this fit's and those of ``data``, whose vectors are new.
+
+        Warns
+        -----
+        DroppedRowsWarning
+            Rows with items that the fit does not have, or with missing values.
+        """
+        known = read_known(self.model, open_source(data))
+        if known.left_out:
+            warn(
+                f"{counted(known.left_out, 'row')} left out in folding in: the item was not seen in fitting, a value "
+                "is missing or the confidence zero",
+                DroppedRowsWarning,
+            )
+        options = {**self._options}
+        return ImplicitFit(with_users(self.model, known), self._formula, self._library, None, None, options)
+
+    def recommend(self, users: Any = None, k: int = 10, exclude: Any = None) -> Any:
+        """The items with the highest scores for each user: user, rank, item, score.
+
+        Parameters
+        ----------
+        users : array_like, optional
+            Default: all users of the fit.
+        k : int
+            Items a user.
+        exclude : any data that `ranef.fit` takes, optional
+            Pairs that are not to be recommended, such as those that the users have already.
+
+        Raises
+        ------
+        LevelError
+            A user is not in the fit; `fold_in` adds users.
+        """
+        check_whole("k", k, 1)
+        model, spec = self.model, self.model.spec
+        places = np.arange(len(model.users)) if users is None else self._places(users)
+        start, item = np.zeros(len(model.users) + 1, np.int64), np.zeros(0, np.int32)
+        if exclude is not None:
+            table = open_source(exclude)
+            known = read_known(_without_confidence(model), table)
+            user = match(spec.user, Factor(np.arange(len(known.users), dtype=np.int32), known.users), model.users)
+            rows = np.repeat(user, np.diff(known.start))
+            some = rows >= 0
+            start, item, _ = sums_of_pairs(rows[some], known.item[some], np.ones(int(some.sum())), len(model.users))
+        depth = min(k, len(model.items))
+        found_items, found_scores = [], []
+        for first, scores in score_batches(model.user_vectors[places], model.item_vectors):
+            chosen = places[first : first + len(scores)]
+            counts = start[chosen + 1] - start[chosen]
+            rows = np.repeat(np.arange(len(chosen)), counts)
+            at = np.concatenate([[0], np.cumsum(counts)])[:-1]
+            scores[rows, item[np.arange(counts.sum()) + np.repeat(start[chosen] - at, counts)]] = -np.inf
+            best = np.argpartition(scores, scores.shape[1] - depth, axis=1)[:, -depth:]
+            values = np.take_along_axis(scores, best, 1)
+            # equal scores in the order of the items
+            order = np.lexsort((best, -values))
+            found_items.append(np.take_along_axis(best, order, 1))
+            found_scores.append(np.take_along_axis(values, order, 1))
+        items, values = np.concatenate(found_items), np.concatenate(found_scores)
+        listed = np.isfinite(values)
+        who = np.repeat(places, depth).reshape(listed.shape)[listed]
+        return self._table(
+            {
+                spec.user: model.users.values.take(from_numpy(who)),
+                "rank": np.broadcast_to(np.arange(1, depth + 1), listed.shape)[listed],
+                spec.item: model.items.values.take(from_numpy(items[listed])),
+                "score": values[listed].astype(np.float64),
+            }
+        )
+
+    def _places(self, users: Any) -> npt.NDArray[np.int64]:
+        values = users if isinstance(users, pa.Array) else pa.array(np.atleast_1d(np.asarray(users)))
+        distinct = values.unique()
+        codes = match(
+            self.model.spec.user, Factor(np.arange(len(distinct), dtype=np.int32), Levels(distinct)), self.model.users
+        )
+        if (codes == UNKNOWN).any():
+            first = distinct[int(np.argmax(codes == UNKNOWN))].as_py()
+            raise LevelError(
+                f"{first!r} is not a {self.model.spec.user!r} of the fit; fold_in() adds users by their pairs",
+                column=self.model.spec.user,
+            )
+        places: npt.NDArray[np.int64] = codes[pc.index_in(values, distinct).to_numpy()].astype(np.int64)
+        return places
+
+    # As text, and again
+
+    def summary(self) -> Text:  # type: ignore[override]
+        """What was fitted, the weights and how they were chosen, how the objective fell."""
+        return Text(implicit_summary(self.model, self._formula))
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def __repr__(self) -> str:
+        info = self.model.info
+        return f"<ranef.Fit {self._formula!r}, implicit, rank {self.rank}, {info.pairs:,} pairs>"
+
+    def refit(self, data: Any = None, **options: Any) -> Fit:
+        """Fit the same formula to other data with this fit's weights; choose them anew with `update`."""
+        info = self.model.info
+        formula = self._formula if "rank" not in info.chosen else _with_rank(self._formula, self.rank)
+        weights = {"unobserved": self.unobserved, "penalty": self.penalty, "exponent": self.exponent}
+        if info.chosen:
+            weights["max_iterations"] = self.iterations
+        return self.update(formula, data, **{**weights, **options})
+
+    def save(self, path: str | os.PathLike[str]) -> None:  # type: ignore[override]
+        """Write a model directory.
+
+        Raises
+        ------
+        ModelFileError
+        OptionError
+            If ``path`` is no path.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise OptionError(f"save() takes the path of a directory, not {type(path).__name__}")
+        save_implicit(self.model, path)
+
+    def _table(self, columns: Any) -> Any:
+        return to_library(columns, self._library)
+
+
+def _with_rank(formula: str, rank: int) -> str:
+    """The formula with a number for ``rank = "auto"``."""
+    (term,) = parse(formula).latent
+    # the term's normal form, where the rank comes last
+    head, _, tail = term.text.rpartition('"auto"')
+    return f"{formula[: term.span.start]}{head}{rank}{tail}{formula[term.span.end :]}"
+
+
+def _without_confidence(model: ImplicitModel) -> ImplicitModel:
+    return replace(model, spec=msgspec.structs.replace(model.spec, confidence=None))
+
+
+class _Absent:
+    """A member of `Fit` that speaks of a mixed model."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise OptionError(
+            f"a fit of implicit feedback has no {self.name}: it is no likelihood, and has vectors in the place of "
+            "estimates; see predict(), recommend(), fold_in(), embedding(), trials() and summary()"
+        )
+
+
+_SHARED: Sequence[str] = (
+    "formula",
+    "nobs",
+    "dropped",
+    "dropped_missing",
+    "converged",
+    "seconds",
+    "library",
+    "kept",
+    "update",
+)
+for _name in dir(Fit):
+    if not _name.startswith("_") and _name not in vars(ImplicitFit) and _name not in _SHARED:
+        setattr(ImplicitFit, _name, _Absent(_name))
