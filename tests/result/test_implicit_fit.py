@@ -1,5 +1,7 @@
 """`ranef.fit(..., family="implicit")` and what its fit answers."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 import ranef
+from ranef.cli import main
 from ranef.errors import (
     ConvergenceWarning,
     DataError,
@@ -243,3 +246,16 @@ def test_drops_missing_rows_and_zero_confidences(pairs):
         fit = ranef.fit("plays ~ latent(user, item, rank = 2)", rows, **GIVEN)
     assert (fit.dropped, fit.dropped_missing, fit.nobs) == (8, {"user": 1}, len(pairs) - 8)
     assert np.count_nonzero(fit.kept) == fit.nobs
+
+
+def test_the_command_line(pairs, tmp_path, capsys):
+    rows, model = str(tmp_path / "pairs.csv"), str(tmp_path / "model")
+    pairs.write_csv(rows)
+    options = ["--family", "implicit", "--unobserved", "0.2", "--penalty", "0.02", "--out", model, "--json"]
+    assert main(["fit", FORMULA, rows, *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["family"], found["groups"], found["rank"]) == ("implicit", {"user": 120, "item": 40}, 3)
+    assert main(["show", model]) == 0
+    assert FORMULA in capsys.readouterr().out
+    assert main(["predict", model, rows]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(pairs) + 1

@@ -72,8 +72,8 @@ class ImplicitInfo(msgspec.Struct, frozen=True):
     objective : float
         With every user's vector at its minimum.
     converged : bool
-        The sweeps ended because the objective hardly fell, or after as many as were asked for or as the validation users
-        wanted; few sweeps are a choice too, that of less of a fit.
+        The sweeps ended because the objective hardly fell, or after as many as were asked for or as the validation
+        users wanted; few sweeps are a choice too, that of less of a fit.
     history : tuple of SweepRecord
     chosen : tuple of str
         What of ``unobserved``, ``penalty`` and ``rank`` was chosen on validation users; ``trials`` are all settings.

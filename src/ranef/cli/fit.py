@@ -24,7 +24,7 @@ _COVARIANCE = (
 _FAMILY = (
     "Distribution of the response: gaussian, bernoulli (0 or 1, or a column of two levels), binomial "
     "(cbind(successes, failures) ~ ..., or a proportion with the trials as --weights), poisson, negative_binomial, "
-    "gamma or ordinal."
+    'gamma or ordinal. implicit: pairs that are observed or not, "1 ~ latent(user, item, rank=64)".'
 )
 _LINK = "logit (default), probit or cloglog, of bernoulli, binomial and ordinal."
 _METHOD = (
@@ -91,6 +91,17 @@ def fit(
             metavar="GROUP", help="Keep this factor's coefficients of --start; may be repeated.", show_default=False
         ),
     ] = None,
+    unobserved: Annotated[
+        float | None,
+        typer.Option(help="Of implicit: weight of a pair that is not observed; default: chosen.", show_default=False),
+    ] = None,
+    penalty: Annotated[
+        float | None, typer.Option(help="Of implicit: penalty of the vectors; default: chosen.", show_default=False)
+    ] = None,
+    exponent: Annotated[
+        float | None,
+        typer.Option(help="Of implicit: power of a level's weight in its penalty; default 1.", show_default=False),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Save the model here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document in place of the summary.")] = False,
     quiet: Annotated[
@@ -132,6 +143,9 @@ def fit(
         memory=memory,
         start=None if start is None else load(start),
         lock=lock or None,
+        unobserved=unobserved,
+        penalty=penalty,
+        exponent=exponent,
         progress=False if quiet else None,
     )
     if out is not None:

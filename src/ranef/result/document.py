@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ranef.result.implicit_fit import ImplicitFit
 from ranef.result.tables import fixef_table, thresholds_table, varcorr_table
 
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ def document(fit: Fit) -> dict[str, Any]:
         value by column), ``groups`` (levels by factor), ``fixef`` (rows of `Fit.fixef`), ``varcorr`` (rows of
         `Fit.varcorr`), ``thresholds`` (rows of `Fit.thresholds`, of an ordinal response) and ``dispersion`` (``name``,
         ``estimate``, ``se``, of a negative binomial or gamma one), ``sigma``, ``loglik``, ``loglik_mcse``,
-        ``deviance``, ``aic``, ``bic``, ``df``, ``converged``, ``singular``, ``solver``, ``iterations``, ``seconds``.
+        ``deviance``, ``aic``, ``bic``, ``df``, ``converged``, ``singular``, ``solver``, ``iterations``, ``seconds``. Of
+        implicit feedback those that it has, and ``pairs``, ``rank``, ``unobserved``, ``penalty``, ``exponent``,
+        ``objective``, ``trials``.
     """
+    if isinstance(fit, ImplicitFit):
+        return _implicit(fit)
     info = fit.model.info
     # a Bayesian fit has none
     likelihood = fit.model.sample is None
@@ -58,6 +63,32 @@ def document(fit: Fit) -> dict[str, Any]:
         "singular": info.singular,
         "solver": info.solver,
         "iterations": info.iterations,
+        "seconds": fit.seconds,
+    }
+
+
+def _implicit(fit: ImplicitFit) -> dict[str, Any]:
+    """A fit of implicit feedback: what it has of the keys of others, its weights and what was tried."""
+    spec, info = fit.model.spec, fit.model.info
+    return {
+        "method": fit.method,
+        "formula": fit.formula,
+        "family": fit.family,
+        "link": fit.link,
+        "nobs": info.nobs,
+        "pairs": info.pairs,
+        "dropped": info.dropped,
+        "dropped_missing": dict(info.dropped_missing),
+        "groups": {spec.user: len(fit.model.users), spec.item: len(fit.model.items)},
+        "rank": fit.rank,
+        "unobserved": fit.unobserved,
+        "penalty": fit.penalty,
+        "exponent": fit.exponent,
+        "objective": _plain(fit.objective),
+        "trials": [msgspec.to_builtins(one) for one in info.trials],
+        "converged": info.converged,
+        "solver": fit.solver,
+        "iterations": fit.iterations,
         "seconds": fit.seconds,
     }
 

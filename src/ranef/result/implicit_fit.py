@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from ranef.result.implicit_summary import implicit_summary
 from ranef.result.options import check_whole, choice
 from ranef.result.text import Text
 from ranef.result.warn import warn
+from ranef.score import Kind
 from ranef.score.implicit import folded_vectors, pair_scores, read_known, score_batches, sums_of_pairs, with_users
 from ranef.score.rows import match
 from ranef.table import UNKNOWN, Factor, Levels, open_source, to_library
@@ -148,8 +149,16 @@ class ImplicitFit(Fit):
         return self._table({"level": levels.values, **columns})
 
     @with_habits(PREDICT)
-    def predict(  # type: ignore[override]
-        self, data: Any, new_levels: Literal["population", "raise"] = "population"
+    def predict(
+        self,
+        data: Any,
+        type: Kind = "response",
+        new_levels: Literal["population", "raise"] = "population",
+        interval: Literal["confidence", "prediction"] | None = None,
+        level: float = 0.95,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        tables: Mapping[str, Any] | None = None,
     ) -> FloatArray:
         """Scores of pairs, in the order of the rows: near 1 where a pair is expected, 0 where nothing is known.
 
@@ -157,9 +166,13 @@ class ImplicitFit(Fit):
         ----------
         data : any data that `ranef.fit` takes
             The columns of the users and of the items.
+        type : {"response", "link"}
+            The same.
         new_levels : {"population", "raise"}
             A user or item that was not seen in fitting has the score 0, or is an error. New users with pairs of their
             own are what `fold_in` is for.
+        interval, level, include, exclude, tables
+            Not of this family: an error if given.
 
         Returns
         -------
@@ -170,7 +183,12 @@ class ImplicitFit(Fit):
         -----
         DroppedRowsWarning, UnknownLevelWarning
         """
+        choice("type", type, ("response", "link"), " for family='implicit'")
         choice("new_levels", new_levels, ("population", "raise"))
+        others = {"interval": interval, "include": include, "exclude": exclude, "tables": tables}
+        for name, value in others.items():
+            if value is not None:
+                raise OptionError(f"{name}= has no meaning for family='implicit'; leave it out")
         found = pair_scores(self.model, open_source(data))
         for name, (rows, first, label) in found.unknown.items():
             what = (

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ranef.artifact.implicit import ImplicitModel
 from ranef.artifact.model import Model
 from ranef.score import Prediction
 from ranef.score.categories import as_categories, categories_of, has_categories
@@ -38,8 +39,10 @@ def prediction_result(model: Model, kind: str, found: Prediction, library: str) 
     return to_library(dict(zip(names, np.column_stack(parts).T, strict=True)), library)
 
 
-def prediction_columns(model: Model, kind: str, interval: bool) -> list[str]:
+def prediction_columns(model: Model | ImplicitModel, kind: str, interval: bool) -> list[str]:
     """Names of the columns that a prediction has as a table; see `prediction_result`."""
+    if isinstance(model, ImplicitModel):
+        return ["fit"]
     if has_categories(model) and (kind == "probabilities" or (kind == "response" and model.spec.kind == "ordered")):
         names = labels_of(categories_of(model))
         return [f"{side}{name}" for side in (("", "lwr_", "upr_") if interval else ("",)) for name in names]

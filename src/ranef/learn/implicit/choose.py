@@ -158,9 +158,10 @@ def _trial(validation: Validation, setting: Setting, engine: Engine, seed: int) 
 
 
 def _changed(weights: Weights, name: str, factor: float) -> Weights:
-    # rounded, so that a step there and back ends where it began
-    value = float(f"{getattr(weights, name) * factor:.4g}")
-    return msgspec.structs.replace(weights, **{name: value})
+    # on a lattice, so that a step there and back ends where it began
+    origin = UNOBSERVED if name == "unobserved" else PENALTY
+    halves = round(2 * math.log2(getattr(weights, name) * factor / origin))
+    return msgspec.structs.replace(weights, **{name: origin * 2 ** (halves / 2)})
 
 
 def _clearly_better(one: Trial, other: Trial) -> bool:
