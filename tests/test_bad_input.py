@@ -133,7 +133,10 @@ CASES: dict[str, Case] = {
         ("column 'h' has no level 'h9'", "did you mean 'h"),
     ),
     # types
-    "text response": (MODEL, table(y=["a"] * ROWS), {}, DataError, ("column 'y'", "where a number is needed", "row 0")),
+    "text response": (
+        *(MODEL, table(y=["a"] * ROWS), {}, DataError),
+        ("column 'y'", "where a number is needed", "family for categories: 'ordinal'", "row 0"),
+    ),
     "one text among the numbers": (
         *(MODEL, table(y=["1.5"] * 39 + ["n/a"]), {}, DataError),
         ("column 'y'", "convert it to a number", "row 39 holds 'n/a'"),

@@ -295,3 +295,10 @@ def test_priors_hold_what_the_data_do_not_say() -> None:
         _fit("y ~ x + (1 | g)", table, family="bernoulli", link="probit", draws=20, warmup=0)
     tight = _fit("Reaction ~ Days + (1 | Subject)", ranef.data.sleepstudy(), prior={"sd": 0.01, "df": 50})
     assert tight.varcorr()["sdcor"][0].as_py() < 1
+
+
+def test_parameters_are_in_the_order_of_other_fits() -> None:
+    classical = ranef.fit("Reaction ~ Days + (Days | Subject)", ranef.data.sleepstudy())
+    assert _sleepstudy().confint()["parameter"].to_pylist() == classical.confint()["parameter"].to_pylist()
+    wine = ranef.fit("rating ~ temp + (1 | judge)", ranef.data.load("wine"), family="ordinal", link="probit")
+    assert _wine().confint()["parameter"].to_pylist() == wine.confint()["parameter"].to_pylist()

@@ -93,3 +93,8 @@ def test_a_response_with_other_categories_is_another_response():
     data["y"] = data["y"].astype(str).replace({"n": "no"})
     with pytest.raises(ranef.DataError, match="other categories"):
         fit_of("bernoulli").residuals(data=data)
+
+
+def test_an_ordinal_response_has_quantile_residuals_by_default():
+    fit = fit_of("ordinal")
+    np.testing.assert_array_equal(fit.residuals(), fit.residuals("quantile"))

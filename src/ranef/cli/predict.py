@@ -48,10 +48,15 @@ def predict(
     exclude: Annotated[list[str] | None, typer.Option(help="All parts but these. Repeatable.")] = None,
     table: Annotated[list[str] | None, typer.Option(metavar="KEY=FILE", help=TABLE_HELP)] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Copy this column of the data. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Copy this column of the data, such as a key. Repeatable."),
     ] = None,
 ) -> None:
-    """Predict the rows of DATA, one row out for each row in, in their order."""
+    """Predict the rows of DATA, one row out for each row in, in their order.
+
+    The output has the predictions alone: the column fit, with --interval also lwr and upr, with --type probabilities
+    a column for each category. Keys are copied beside them by name: --keep user --keep item.
+    """
     import numpy as np
 
     from ranef.result.fit import load

@@ -98,4 +98,5 @@ def _lines(made: Simulated, out: Path) -> list[str]:
     lines += [f"  {name:<40}{value:>12.4g}" for name, value in truth.beta.items()]
     lines += [f"  {f'threshold {i + 1}':<40}{value:>12.4g}" for i, value in enumerate(truth.thresholds)]
     family = "" if made.family == "gaussian" else f" --family {made.family}"
+    lines += ["", "levels: those that may occur; a fit counts the ones that its rows have"] if truth.covariance else []
     return [*lines, "", f"next: ranef fit {quoted(made.formula)} {shlex.quote(str(out))}{family}"]

@@ -95,7 +95,17 @@ def response_roles(response: Response, kind: ResponseKind, kinds: Mapping[str, C
     column = _class_column(response, kind, kinds)
     if column is not None:
         return Roles(frozenset(), frozenset({column}))
-    return needed([_unwrapped(one, kind)[0] for one in response.expressions], kinds)
+    expressions = [_unwrapped(one, kind)[0] for one in response.expressions]
+    try:
+        return needed(expressions, kinds)
+    except DataError as error:
+        inner = expressions[0]
+        if len(expressions) == 1 and isinstance(inner, Name) and kinds.get(inner.name) == "category":
+            raise DataError(
+                f"{error}, or take a family for categories: 'ordinal' for levels in order, 'bernoulli' for two",
+                column=error.column,
+            ) from error
+        raise
 
 
 def learn_response(response: Response, kind: ResponseKind, table: Table, kinds: Mapping[str, ColumnKind]) -> Learned:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ranef.artifact.model import Model, Sample
 from ranef.errors import OptionError, counted, nearest
 from ranef.result.options import choice
+from ranef.result.parameters import parameters_of
 from ranef.result.tables import Columns
 from ranef.result.text import align
 
@@ -101,14 +102,15 @@ def posterior_intervals(model: Model, method: str | None, level: float, wanted: 
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise OptionError(f"level={level!r}: give a number between 0 and 1, such as 0.95")
     sample = sample_of(model)
-    known = sample.names[:-1]
+    # the draws' own order is that of fixed effects first
+    known = [one.name for one in parameters_of(model)]
     names = known if wanted is None else (wanted,) if isinstance(wanted, str) else tuple(wanted)
     for name in names:
         if name not in known:
             close = nearest(str(name), known, 1)
             guess = f"; did you mean {close[0]!r}?" if close else "."
             raise OptionError(f"there is no parameter {name!r}{guess} The fit has {', '.join(known)}")
-    values = [sample.parameters[:, :, known.index(name)].ravel() for name in names]
+    values = [sample.parameters[:, :, sample.names.index(name)].ravel() for name in names]
     lower, upper = np.array([np.quantile(one, [(1 - level) / 2, (1 + level) / 2]) for one in values]).reshape(-1, 2).T
     means = np.array([one.mean() for one in values])
     return {"parameter": list(names), "estimate": means, "lower": lower, "upper": upper}
@@ -132,10 +134,11 @@ def posterior_summary(model: Model, formula: str) -> str:
         *textwrap.wrap(f"Formula: {' '.join(formula.split())}", WIDTH, subsequent_indent=" " * 9),
         *([f"Weights: {model.spec.weights}"] if model.spec.weights is not None else []),
     ]
+    random = "Random effects (posterior of standard deviations and correlations):"
     p, q = len(model.fixed_names), len(info.family_parameters)
     parts = [
         heading,
-        [*_part("Random effects:", model, sample.names[p + q : -1]), *_counts(model)],
+        [*_part(random, model, sample.names[p + q : -1]), *_counts(model)],
         _part("Fixed effects:", model, sample.names[:p]) if p else ["No fixed effects"],
         _part("Thresholds:", model, sample.names[p : p + q]) if q else [],
         _how(model),

@@ -122,7 +122,7 @@ def _unknown_group(group: Any, number: int, known: Sequence[str], family: str) -
     if group == RESIDUAL:
         return f"covariance: row {number} is of {RESIDUAL}: family={family!r} has no residual variance; leave it out"
     close = nearest(group, known, 1) if isinstance(group, str) else []
-    guess = f"; did you mean {close[0]!r}?" if close else ""
+    guess = f"; did you mean {close[0]!r}?" if close else "."
     listed = ", ".join(map(repr, known)) or "no random terms"
     return f"covariance: row {number} is of grp {group!r}, which the model does not have{guess} It has {listed}"
 

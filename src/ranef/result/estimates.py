@@ -42,6 +42,9 @@ class Estimates(FittedModel):
     def thresholds(self) -> Any:
         """Table of the thresholds between an ordinal response's categories: threshold, estimate, se, z.
 
+        ``2|3`` cuts the scale of the linear predictor between the categories 2 and 3: the probability of at most 2 is
+        the inverse link of the threshold less the linear predictor, as ``ordinal::clmm`` has it.
+
         Raises
         ------
         OptionError
@@ -79,6 +82,10 @@ class Estimates(FittedModel):
         """Variances and covariances: grp, var1, var2, vcov, sdcor, se (of vcov), mcse.
 
         ``Residual`` comes last for a Gaussian response; there is none in other families.
+
+        Of a Bayesian fit both ``vcov`` and ``sdcor`` are posterior means, each of its own quantity: the mean of a
+        standard deviation is less than the root of the mean variance, the more so the less is known of it. ``sdcor``
+        is what `summary`, `draws` and `confint` speak of; predictions average over the draws and use neither.
         """
         table = tables.varcorr_table(self.model)
         # text also where every value is missing

@@ -99,15 +99,16 @@ class Fit(Estimates):
             return sampled_fitted(self.model, design)
         return fitted_values(self.model, design, eta)
 
-    def residuals(self, type: ResidualKind = "response", seed: int = 0, data: Any = None) -> FloatArray:
+    def residuals(self, type: ResidualKind | None = None, seed: int = 0, data: Any = None) -> FloatArray:
         """Residuals of the rows used, shape (nobs,); `kept` says which rows of the data these are.
 
         Parameters
         ----------
-        type : {"response", "pearson", "deviance", "quantile", "scaled"}
-            Response minus fitted; times the root of the weight over that of the variance function; signed roots of the
-            deviance; randomized quantile residuals, standard normal if the model holds (Dunn and Smyth 1996);
-            Pearson's over `sigma`. An ordinal response has those of the deviance and of quantiles.
+        type : {"response", "pearson", "deviance", "quantile", "scaled"}, optional
+            Default: ``"response"``, or ``"quantile"`` of an ordinal response. Response minus fitted; times the root of
+            the weight over that of the variance function; signed roots of the deviance; randomized quantile residuals,
+            standard normal if the model holds (Dunn and Smyth 1996); Pearson's over `sigma`. An ordinal response has
+            those of the deviance and of quantiles.
         seed : int
             Of ``"quantile"``: where the distribution has steps the residual lies at random within the step.
         data : any data, optional
@@ -146,7 +147,7 @@ class Fit(Estimates):
 
         They are what the response's column holds, so that `ranef.fit` takes them in its place: numbers, counts,
         proportions, or categories in the column's own type. A response ``cbind(successes, failures)`` gets its
-        successes; the failures are the trials less these.
+        successes, where `predict` and `fitted` give their probability; the failures are the trials less these.
 
         Parameters
         ----------
@@ -181,9 +182,10 @@ class Fit(Estimates):
             The response need not be there.
         type : {"response", "link", "class", "probabilities"}
             The mean of the response, the inverse link of the linear predictor at the conditional modes (as lme4's
-            ``predict``); the linear predictor; where the response has categories, the most probable one in the type
-            of the caller's column, or the probabilities of all. The response of an ordinal model is its
-            probabilities, and its linear predictor is what the thresholds are compared with.
+            ``predict``): of a binomial response the probability, also where it is ``cbind(successes, failures)``, of
+            which `simulate` gives the successes; the linear predictor; where the response has categories, the most
+            probable one in the type of the caller's column, or the probabilities of all. The response of an ordinal
+            model is its probabilities, and its linear predictor is what the thresholds are compared with.
         new_levels : {"population", "raise"}
             A level that was not seen in fitting counts as the average level, or is an error.
         interval : {"confidence", "prediction"}, optional

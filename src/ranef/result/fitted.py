@@ -71,7 +71,12 @@ class FittedModel:
 
     @property
     def dispersion(self) -> float | None:
-        """The ``theta`` of a negative binomial response, the dispersion of a gamma one; None for other families."""
+        """The ``theta`` of a negative binomial response, the dispersion of a gamma one; None for other families.
+
+        A count of mean ``mu`` has the variance ``mu + mu^2 / theta``: a large theta is a Poisson count, a small one
+        varies much more. A positive number has the variance ``dispersion mu^2``. The limits are in `confint`, in the
+        row ``theta`` or ``dispersion``; the thresholds of an ordinal response are in `thresholds`.
+        """
         info = self.model.info
         return None if info.thresholds is not None or not info.family_parameters else info.family_parameters[0].value
 

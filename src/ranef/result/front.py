@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ranef.design.build import build_design
 from ranef.design.rows import Missing
+from ranef.engine.compiling import telling_of_compilation
 from ranef.engine.threads import engine
 from ranef.errors import FormulaError, OptionError
 from ranef.family import Family
@@ -34,7 +35,7 @@ from ranef.result.habits import FIT, with_habits
 from ranef.result.implicit_front import IMPLICIT, fit_pairs
 from ranef.result.lock import given_of_others, lock_terms, with_locked, without
 from ranef.result.options import check_whole, choice
-from ranef.result.progress import counter, steps
+from ranef.result.progress import compiling, counter, steps
 from ranef.result.sampling import read_sampling
 from ranef.result.warm import start_of
 from ranef.result.warn import warn_about_fit
@@ -289,7 +290,7 @@ def fit(
     _refuse_latent(parsed)
     source = open_source(data)
     place = storage(memory)
-    with engine(threads, place) as pool:
+    with engine(threads, place) as pool, telling_of_compilation(compiling(progress)):
         design = build_design(
             parsed,
             source,

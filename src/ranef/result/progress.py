@@ -22,6 +22,13 @@ SECONDS = 1.0
 RECENT = 3
 
 
+def compiling(progress: bool | None) -> Callable[[], None] | None:
+    """What says that kernels are being compiled; None for silence."""
+    if _silent(progress):
+        return None
+    return lambda: _write("compiling for this machine, once: later fits load what is compiled now from a cache\n")
+
+
 def steps(
     progress: bool | None, tolerance: float | None = None, residual: bool = True
 ) -> Callable[[Step, float, Mapping[str, FloatArray]], None] | None:

@@ -126,7 +126,7 @@ def _effects(model: Model, design: Design) -> Iterator[FloatArray]:
 
 
 def residuals(
-    model: Model, design: Design, eta: FloatArray | None = None, kind: ResidualKind = "response", seed: int = 0
+    model: Model, design: Design, eta: FloatArray | None = None, kind: ResidualKind | None = None, seed: int = 0
 ) -> FloatArray:
     """Residuals of the fit's rows, given the conditional modes; of a Bayesian fit, at the posterior means.
 
@@ -137,12 +137,12 @@ def residuals(
         The rows.
     eta : float64 array, shape (rows,), optional
         See `linear_predictor`; computed if not given.
-    kind : {"response", "pearson", "deviance", "quantile", "scaled"}
-        Response minus fitted value; that times the root of the row's weight over that of the family's variance
-        function (R's ``pearson``); the signed roots of the rows' deviance; normal scores of where in its distribution
-        the response lies, at random between its two ends where the distribution has steps (Dunn and Smyth 1996, J.
-        Computational and Graphical Statistics 5): standard normal if the model holds; and Pearson's over the root of
-        the dispersion, ``sigma``.
+    kind : {"response", "pearson", "deviance", "quantile", "scaled"}, optional
+        Default: ``"response"``, or ``"quantile"`` of an ordinal response. Response minus fitted value; that times the
+        root of the row's weight over that of the family's variance function (R's ``pearson``); the signed roots of the
+        rows' deviance; normal scores of where in its distribution the response lies, at random between its two ends
+        where the distribution has steps (Dunn and Smyth 1996, J. Computational and Graphical Statistics 5): standard
+        normal if the model holds; and Pearson's over the root of the dispersion, ``sigma``.
     seed : int
         Of ``"quantile"``.
 
@@ -159,6 +159,7 @@ def residuals(
     """
     ordered = model.spec.kind == "ordered"
     where = f" for family={model.info.family!r}"
+    kind = ("quantile" if ordered else "response") if kind is None else kind
     kind_ = choice("type", kind, KINDS_ORDERED if ordered else KINDS, where if ordered else "")
     check_whole("seed", seed, 0)
     if eta is None:
