@@ -7,7 +7,8 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("splits", "interactions", "ranking", "curve", "metrics", "predictions", "fits", "baselines.ratings")
+MODULES = ["splits", "interactions", "ranking", "curve", "metrics", "predictions", "fits", "fit_scores"]
+MODULES += ["baselines.ratings"]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -14,7 +14,16 @@ from scipy import sparse
 from sklearn.metrics import ndcg_score
 
 import ranef
-from ranef.evaluate import Ease, ItemKNN, Popularity, RankingData, evaluate_ranking, ranking_data
+from ranef.evaluate import (
+    Ease,
+    ItemKNN,
+    Popularity,
+    RankingData,
+    evaluate_ranking,
+    fit_scores,
+    ranking_data,
+    split_random,
+)
 from ranef.evaluate.lists import top_lists
 
 NAMES = ("recall", "precision", "ndcg", "map", "mrr")
@@ -226,7 +235,21 @@ def test_tables_of_pairs_are_aligned():
     assert folded.seen.toarray().tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]
 
 
+def test_predictions_of_a_fit_are_scores():
+    table = ranef.data.simulate(3000, {"user": 60, "item": 30}, ids="text", library="pandas", seed=1).data
+    train, test = split_random(table, 0.3, seed=1)
+    fit = ranef.fit("y ~ 1 + (1 | user) + (1 | item)", train)
+    data = ranking_data(train, test, "user", "item")
+    scores = fit_scores(fit, data, "user", "item")(np.array([5, 0]))
+    for row, user in zip(scores, data.users[[5, 0]], strict=True):
+        assert row == pytest.approx(fit.predict(pd.DataFrame({"user": user, "item": data.items})))
+    with pytest.raises(ranef.OptionError, match="takes a fit"):
+        fit_scores("model", data, "user", "item")
+
+
 def test_errors(problem):
+    with pytest.raises(ranef.OptionError, match="nothing to evaluate"):
+        evaluate_ranking({}, problem, baselines=())
     for metrics in ("ndcg", "ndgc@10", "ndcg@0", ["recall@x"]):
         with pytest.raises(ranef.OptionError, match="metrics"):
             evaluate_ranking({}, problem, metrics=metrics)

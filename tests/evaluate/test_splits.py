@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import ranef
-from ranef.evaluate import split_by_time, split_last, split_new, split_random, split_strong
+from ranef.evaluate import split_by_time, split_folds, split_last, split_new, split_random, split_strong
 
 random = np.random.default_rng(3)
 ROWS = 400
@@ -56,6 +56,21 @@ def test_random_is_the_documented_permutation():
     assert np.array_equal(np.sort(np.concatenate([split.train_rows, split.test_rows])), np.arange(ROWS))
     assert len(split_random(FRAME, 7).test_rows) == 7
     assert not np.array_equal(split.test_rows, split_random(FRAME, 0.29, seed=10).test_rows)
+
+
+def test_every_row_is_in_one_fold():
+    splits = split_folds(FRAME, 3, seed=7)
+    fold = np.random.default_rng(7).permutation(ROWS) % 3
+    for one, split in enumerate(splits):
+        assert np.array_equal(split.test_rows, np.flatnonzero(fold == one))
+        assert np.array_equal(split.train_rows, np.flatnonzero(fold != one))
+
+
+def test_a_moment_of_declared_levels_is_in_their_order():
+    frame = pl.DataFrame({"month": ["jan", "feb", "mar", "feb"]}, schema={"month": pl.Enum(["jan", "feb", "mar"])})
+    assert split_by_time(frame, "month", at="feb").test_rows.tolist() == [1, 2, 3]
+    with pytest.raises(ranef.OptionError, match="no level"):
+        split_by_time(frame, "month", at="apr")
 
 
 def test_by_time_no_training_row_is_as_late_as_a_test_row():
@@ -141,6 +156,8 @@ def test_the_order_of_strong_rows_does_not_matter():
         (lambda: split_random(FRAME, 0.0), "between 0 and 1"),
         (lambda: split_random(FRAME, ROWS), "would be held out"),
         (lambda: split_random(FRAME, 0.1, seed=-1), "seed"),
+        (lambda: split_folds(FRAME, 1), "folds"),
+        (lambda: split_folds(FRAME, ROWS + 1), "only 400 rows"),
         (lambda: split_new(FRAME, "usr"), "'user'"),
         (lambda: split_last(FRAME, "user", "day", 0), "last"),
         (lambda: split_strong(FRAME, "user", "item", hold_out=2), "hold_out"),

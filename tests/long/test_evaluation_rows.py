@@ -20,6 +20,7 @@ from ranef.evaluate import (
     evaluate_predictions,
     evaluate_ranking,
     ranking_data,
+    split_folds,
     split_last,
     split_random,
     split_strong,
@@ -43,6 +44,8 @@ def test_random_split_of_movielens():
     ratings, made = table("ml-1m", "ratings.parquet"), table("splits", "ml-1m-random.parquet")
     split = split_random(ratings, 0.1, seed=42)
     assert np.array_equal(split.test_rows, np.flatnonzero(made["is_test"]))
+    for one, fold in enumerate(split_folds(ratings, 5, seed=7)):
+        assert np.array_equal(fold.test_rows, np.flatnonzero(pc.equal(made["fold5"], one)))
 
 
 def test_last_ratings_of_movielens():

@@ -3,6 +3,7 @@
 from ranef.evaluate.baselines import Biases, Ease, GlobalMean, ItemKNN, Popularity
 from ranef.evaluate.curve import Calibration, calibration
 from ranef.evaluate.evaluation import Evaluation
+from ranef.evaluate.fit_scores import fit_scores
 from ranef.evaluate.fits import evaluate_fit
 from ranef.evaluate.interactions import RankingData, ranking_data
 from ranef.evaluate.metrics import auc, group_auc, log_loss, mae, rmse
@@ -12,6 +13,7 @@ from ranef.evaluate.splits import (
     Split,
     StrongSplit,
     split_by_time,
+    split_folds,
     split_last,
     split_new,
     split_random,
@@ -34,14 +36,20 @@ __all__ = [
     "evaluate_fit",
     "evaluate_predictions",
     "evaluate_ranking",
+    "fit_scores",
     "group_auc",
     "log_loss",
     "mae",
     "ranking_data",
     "rmse",
     "split_by_time",
+    "split_folds",
     "split_last",
     "split_new",
     "split_random",
     "split_strong",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

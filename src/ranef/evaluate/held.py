@@ -89,12 +89,18 @@ class Held:
             return float(value)
         import pyarrow.compute as pc
 
-        levels = self.factor(name).levels.values
+        levels = self.factor(name).levels
         try:
-            point = pa.array([value]).cast(levels.type)[0]
-            return float(pc.sum(pc.less(levels, point)).as_py() or 0)
+            point = pa.array([value]).cast(levels.values.type)[0]
         except (pa.ArrowException, TypeError, ValueError) as error:
-            raise OptionError(f"at={value!r} cannot be compared with column {name!r} ({levels.type})") from error
+            raise OptionError(f"at={value!r} cannot be compared with column {name!r} ({levels.values.type})") from error
+        if not levels.declared:
+            return float(pc.sum(pc.less(levels.values, point)).as_py() or 0)
+        # the order of the levels is the caller's, which no comparison of their values knows
+        place = pc.index(levels.values, point).as_py()
+        if place < 0:
+            raise OptionError(f"at={value!r} is no level of column {name!r}")
+        return float(place)
 
     @property
     def rows(self) -> int:

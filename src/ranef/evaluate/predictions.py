@@ -72,6 +72,8 @@ def evaluate_predictions(
         raise OptionError(f"clip={clip!r} is for kind='number', not {word!r}")
     truth = checked("y", y)
     models = dict(predictions) if isinstance(predictions, Mapping) else {"model": predictions}
+    if not models:
+        raise OptionError("there are no predictions to evaluate")
     codes = None
     if by is not None:
         labels = np.asarray(by)

@@ -71,7 +71,9 @@ def evaluate_ranking(
     recommenders : recommender, or mapping of str to recommender
         Each is a function from rows of ``data.users`` (int64 array) to scores, shape (rows, items); an object with a
         method ``scores(seen)``, such as a fitted baseline; or the array of all scores, shape (users, items). Items are
-        in the order of ``data.items``. A score of minus infinity means that the item is never listed.
+        in the order of ``data.items``, so that the factors of another library are
+        ``lambda users: user_factors[users] @ item_factors.T``; `fit_scores` makes the function of a fit. A score of
+        minus infinity means that the item is never listed.
     data : RankingData
         See `ranking_data`.
     metrics : str or sequence of str
@@ -131,6 +133,8 @@ def evaluate_ranking(
     users = np.flatnonzero(counts)
     if not len(users) or not wanted:
         raise DataError("no user has an item to be found" if wanted else "no metrics were asked for")
+    if not models:
+        raise OptionError("there is nothing to evaluate: give a recommender or a baseline")
     statistics: dict[tuple[str, str], Statistic] = {}
     fixed: dict[tuple[str, str], float] = {}
     information = _information(data.train)

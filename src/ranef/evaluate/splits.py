@@ -147,6 +147,41 @@ def split_random(data: Any, test: int | float = 0.1, seed: int = 0) -> Split:
     return _split(held, chosen)
 
 
+def split_folds(data: Any, folds: int = 5, seed: int = 0) -> tuple[Split, ...]:
+    """Cross-validation: as many splits as folds, in which every row is held out once.
+
+    Parameters
+    ----------
+    data : any data that `ranef.fit` takes
+    folds : int
+        At least 2.
+    seed : int
+        A row's fold is ``numpy.random.default_rng(seed).permutation(rows) % folds`` at its place.
+
+    Returns
+    -------
+    tuple of Split
+
+    Raises
+    ------
+    OptionError
+        There are fewer rows than folds.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> [len(split.test_rows) for split in ranef.evaluate.split_folds(ranef.data.sleepstudy(), 4)]
+    [45, 45, 45, 45]
+    """
+    held = Held(data)
+    check_whole("folds", folds, 2)
+    check_whole("seed", seed, 0)
+    if held.rows < folds:
+        raise OptionError(f"folds={folds}: there are only {held.rows:,} rows")
+    fold = np.random.default_rng(seed).permutation(held.rows) % folds
+    return tuple(_split(held, fold == one) for one in range(folds))
+
+
 def split_by_time(data: Any, time: str, test: int | float = 0.1, at: Any = None) -> Split:
     """Hold out the latest rows: a forecast from one moment on.
 
