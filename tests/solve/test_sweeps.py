@@ -61,7 +61,7 @@ def start(data, name, spread, weighted=False, threads=1):
         width = {"none": [0] * len(ranks), "diagonal": ranks, "full": [k * (k + 1) // 2 for k in ranks]}[spread]
         moments = None if spread == "none" else tuple(width)
         state = empty_state(sides, np.array(design.x), weights, np.array(design.y), widths=moments)
-        rng = np.random.default_rng(4)
+        rng, spreads = np.random.default_rng(4), np.random.default_rng(6)
         covariances = []
         for number, members in enumerate(state.coefficients):
             of = []
@@ -78,7 +78,7 @@ def start(data, name, spread, weighted=False, threads=1):
                     own.spread[:] = 0.0
                     diagonal = np.eye(k) if own.spread.shape[1] != k else np.ones((k, k))
                     own.spread[:] = diagonal[np.tril_indices(k)] if own.spread.shape[1] != k else 1.0
-                    own.spread[:] *= rng.uniform(0.1, 0.5, (len(own.spread), 1))
+                    own.spread[:] *= spreads.uniform(0.1, 0.5, (len(own.spread), 1))
             covariances.append(tuple(of))
             refresh_units(state, number, pool)
         state.beta[:] = rng.standard_normal(len(state.beta))
