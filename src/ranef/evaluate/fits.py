@@ -160,6 +160,8 @@ def _checked_fits(models: Mapping[str, Fit]) -> Fit:
             raise OptionError(f"model {name!r} is no fit but {type(fit).__name__}; see evaluate_predictions for arrays")
     first = next(iter(models.values()))
     for name, fit in models.items():
+        if fit.family == "implicit":
+            raise OptionError(f"model {name!r} is of implicit feedback, which rankings judge: see evaluate_ranking")
         one, other = first.model.spec.response, fit.model.spec.response
         if (one.kind, one.label, one.levels) != (other.kind, other.label, other.levels):
             raise OptionError(

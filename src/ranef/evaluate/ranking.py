@@ -13,9 +13,12 @@ from scipy import sparse
 from ranef.errors import DataError, OptionError, counted, nearest
 from ranef.evaluate.baselines import Popularity
 from ranef.evaluate.evaluation import Evaluation, Sampling, Subject
+from ranef.evaluate.implicit import folded_in
 from ranef.evaluate.interactions import RankingData
 from ranef.evaluate.lists import Lists, top_lists
 from ranef.evaluate.statistics import Statistic, mean_of
+from ranef.result.fit import Fit
+from ranef.result.implicit_fit import ImplicitFit
 from ranef.table import FloatArray, preferred_library
 
 METRICS = ("recall", "precision", "ndcg", "map", "mrr", "coverage", "novelty")
@@ -43,7 +46,7 @@ class Baseline(Protocol):
         """Learn from who has what, shape (users, items)."""
 
 
-Scorer: TypeAlias = Recommender | Callable[[Rows], npt.ArrayLike] | npt.NDArray[Any]
+Scorer: TypeAlias = Recommender | ImplicitFit | Callable[[Rows], npt.ArrayLike] | npt.NDArray[Any]
 
 
 class Metric(NamedTuple):
@@ -70,7 +73,8 @@ def evaluate_ranking(
     ----------
     recommenders : recommender, or mapping of str to recommender
         Each is a function from rows of ``data.users`` (int64 array) to scores, shape (rows, items); an object with a
-        method ``scores(seen)``, such as a fitted baseline; or the array of all scores, shape (users, items). Items are
+        method ``scores(seen)``, such as a fitted baseline; a fit of ``family="implicit"``, which folds every user in by
+        the items of ``data.seen``, each of confidence 1; or the array of all scores, shape (users, items). Items are
         in the order of ``data.items``, so that the factors of another library are
         ``lambda users: user_factors[users] @ item_factors.T``; `fit_scores` makes the function of a fit. A score of
         minus infinity means that the item is never listed.
@@ -167,6 +171,11 @@ def _models(
     recommenders: Scorer | Mapping[str, Scorer], baselines: Sequence[Baseline], data: RankingData
 ) -> dict[str, Scorer]:
     models: dict[str, Scorer] = dict(recommenders) if isinstance(recommenders, Mapping) else {"model": recommenders}
+    for name, scorer in models.items():
+        if isinstance(scorer, ImplicitFit):
+            models[name] = folded_in(scorer, data)
+        elif isinstance(scorer, Fit):
+            raise OptionError(f"model {name!r} is a fit of responses: make scores of it with fit_scores()")
     for one in baselines:
         if one.name not in models:
             models[one.name] = one.fit(data.train)
