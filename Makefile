@@ -46,6 +46,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.passes
 	$(BIN)/python -m benchmarks.clicks
+	$(BIN)/python -m benchmarks.latent
 
 format: $(READY)
 	$(BIN)/python -m ruff check --fix .

@@ -1,0 +1,1 @@
+"""Latent factors beside their baselines and peers. ``python -m benchmarks.latent --help``."""

@@ -1,0 +1,54 @@
+"""``python -m benchmarks.latent [NAME ...]``: runs sections of the page and replaces them there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from benchmarks.clicks.real import Unavailable
+from benchmarks.latent import als, lists
+from benchmarks.studies.page import Section, write
+
+SECTIONS: Mapping[str, Callable[[], Section]] = {
+    **{name: partial(lists.run, name) for name in lists.PROBLEMS},
+    **{f"als-{rank}": partial(als.run, rank) for rank in als.LEAST},
+}
+PREFACE = """\
+# Latent factors
+
+Made by `python -m benchmarks.latent`; not edited by hand. Every section was run when it says. Real data and the fixed
+splits are read from the folder that the environment variable RANEF_TEST_DATA names; peers run in the interpreter that
+RANEF_PEERS_PYTHON names, and where RANEF_PEERS_KEEP names a folder simulated data are kept there between runs.
+Ranks and other choices are from the training rows, or from what was published on them.
+"""
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latent", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SECTIONS)}; default all")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "LATENT.md")
+    asked = parser.parse_args()
+    unknown = set(asked.names) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    for name in asked.names or SECTIONS:
+        begun = time.perf_counter()
+        try:
+            section = SECTIONS[name]()
+        except Unavailable as reason:
+            print(f"{name} skipped: {reason}", file=sys.stderr)
+            continue
+        seconds = time.perf_counter() - begun
+        write(asked.out, name, section, 1.0, seconds, tuple(SECTIONS), PREFACE)
+        print(f"{name}: {seconds:.0f} s")
+        for bar in section.bars:
+            print("  " + "  ".join(bar.cells()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
