@@ -153,7 +153,7 @@ def test_new_levels_are_counted_without_a_warning(gaussian):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = evaluate_fit(fit, test.assign(item=9_999), baselines=())
-    assert f"{len(test):,} rows with a item" in str(found)
+    assert f"model: {len(test):,} of {len(test):,} rows have a level of 'item' that was not seen" in str(found)
 
 
 def test_rows_count_as_often_as_their_weights_say():

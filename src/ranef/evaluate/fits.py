@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow as pa
 from ranef.artifact.model import Model
 from ranef.design.columns import Column
 from ranef.design.response import response_columns, response_values
-from ranef.errors import DataError, OptionError, RanefWarning, counted
+from ranef.errors import DataError, OptionError, RanefWarning, UnknownLevelWarning, counted
 from ranef.evaluate.checks import checked_clip
 from ranef.evaluate.evaluation import Evaluation, Sampling
 from ranef.evaluate.held import Held
@@ -24,7 +24,6 @@ from ranef.evaluate.units import units_of
 from ranef.formula import Name, label, parse
 from ranef.formula.write import response_text
 from ranef.result.fit import Fit
-from ranef.score import predict
 from ranef.table import CodeArray, FloatArray, Source, read_table
 
 BASELINES = ("fixed", "mean", "biases")
@@ -67,7 +66,7 @@ def evaluate_fit(
         The test rows, with the response. A level that was not there in fitting counts as the average one.
     by : str, optional
         The column whose levels, such as users, the bootstrap draws with all their rows; ``"rows"`` draws rows.
-        Default: the grouping factor of the first fit with most levels.
+        Default: the grouping factor of the first fit with most levels in the data.
     clip : (low, high), optional
         Of a Gaussian response: predictions outside are moved to the nearer limit, such as 1 and 5 for ratings.
     train : any data that `ranef.fit` takes, optional
@@ -122,12 +121,8 @@ def evaluate_fit(
     simpler, notes = _simpler(models, held, training, _names(baselines))
     predicted: dict[str, FloatArray] = {}
     for name, fit in models.items():
-        found = predict(fit.model, held.source)
-        predicted[name] = found.fit
-        notes += [
-            f"{name}: {counted(one.rows, 'row')} with a {factor} that was not there in fitting, taken as average"
-            for factor, one in found.unknown.items()
-        ]
+        predicted[name], said = _predict(fit, held)
+        notes += [f"{name}: {text}" for text in said]
     predicted |= simpler
     column = _unit_column(first.model, held) if by is None else by
     codes = None if column == BY_ROWS else read_table(held.source, numbers=[], factors=[column]).factors[column].codes
@@ -200,14 +195,29 @@ def _complete(
     return np.asarray(kept if codes is None else kept & (codes >= 0))
 
 
+def _predict(fit: Fit, held: Held, include: str | None = None) -> tuple[FloatArray, list[str]]:
+    """Predictions, shape (rows,) or (rows, categories), and what there is to say of new levels."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", RanefWarning)
+        found = fit.predict(replace(held.source, library="dict"), include=include)
+    new = [str(one.message) for one in said if issubclass(one.category, UnknownLevelWarning)]
+    return np.column_stack(list(found.values())) if isinstance(found, dict) else np.asarray(found), new
+
+
+def _factors(model: Model, held: Held) -> list[str]:
+    """The columns of the data that are grouping factors, or sides of latent terms, by themselves."""
+    columns = [one.columns[0] for one in model.spec.groups if len(one.columns) == 1]
+    for term in parse(model.spec.formula).latent:
+        parts = [one.expression for side in term.sides for one in side]
+        columns += [part[0].name for part in parts if len(part) == 1 and isinstance(part[0], Name)]
+    return [name for name in dict.fromkeys(columns) if name in held.columns]
+
+
 def _unit_column(model: Model, held: Held) -> str:
-    """The grouping factor with most levels that is a column of the data; rows without any."""
-    sizes = {
-        spec.columns[0]: len(group.levels)
-        for spec, group in zip(model.spec.groups, model.groups, strict=True)
-        if len(spec.columns) == 1 and spec.columns[0] in held.columns
-    }
-    return max(sizes, key=lambda name: sizes[name], default=BY_ROWS)
+    """The factor with most levels in the data; rows without any."""
+    names = _factors(model, held)
+    found = read_table(held.source, numbers=[], factors=names).factors
+    return max(names, key=lambda name: len(found[name].levels), default=BY_ROWS)
 
 
 def _values(levels: tuple[str, ...]) -> FloatArray | None:
@@ -258,13 +268,13 @@ def _simpler(
         if name in models:
             continue
         if name == "fixed" and _has_fixed_part(first.model, "mean" in names and training is not None):
-            found[name] = predict(first.model, test.source, include="fixed").fit
+            found[name] = _predict(first, test, "fixed")[0]
         elif name == "mean" and training is not None:
             found[name] = _mean(first.model, training, test.rows)
         elif name == "biases" and training is not None:
             fitted = _biases(first, training)
             if fitted is not None:
-                found[name] = predict(fitted.model, test.source).fit
+                found[name] = _predict(fitted, test)[0]
     if training is None and any(name != "fixed" for name in names):
         notes.append("no training rows at hand: give them for the baselines mean and biases (train=)")
     return found, notes
@@ -272,7 +282,7 @@ def _simpler(
 
 def _has_fixed_part(model: Model, beside_mean: bool) -> bool:
     """Whether the fixed part alone is another model; beside the mean an intercept alone has nothing to add."""
-    return bool(model.groups) and (not beside_mean or len(model.fixed_columns) > (model.spec.kind != "ordered"))
+    return not beside_mean or len(model.fixed_columns) > (model.spec.kind != "ordered")
 
 
 def _mean(model: Model, training: Held, rows: int) -> FloatArray:
@@ -291,13 +301,7 @@ def _biases(first: Fit, training: Held) -> Fit | None:
 
     spec = first.model.spec
     formula = parse(spec.formula)
-    columns = dict.fromkeys(one.columns[0] for one in spec.groups if len(one.columns) == 1)
-    for term in formula.latent:
-        for side in term.sides:
-            for one in side:
-                if len(one.expression) == 1 and isinstance(one.expression[0], Name):
-                    columns[one.expression[0].name] = None
-    factors = [name for name in columns if name in training.columns]
+    factors = _factors(first.model, training)
     same = not formula.latent and all(one.intercept_only and len(one.columns) == 1 for one in spec.groups)
     plain = len(spec.fixed.names) <= (spec.kind != "ordered")
     weights_known = spec.weights is None or spec.weights in training.columns
