@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ranef.design.membership import Membership
 from ranef.prior import Layout, Structure
 from ranef.solve.rows import Block, Rows
 
@@ -55,10 +56,10 @@ def dense(rows: Rows, layout: Layout, theta) -> Dense:
     zs, ss = [], []
     for block, factor in zip(rows.blocks, layout.factors(np.asarray(theta, float)), strict=True):
         k = block.size
-        z = np.zeros((n, block.levels * k))
+        z = np.zeros((n, block.units * k))
         for c in range(k):
             z[np.arange(n), block.codes * k + c] = block.covariates[:, c]
-        zs.append(z)
+        zs.append(z if block.membership is None else z @ np.kron(weights_of(block), np.eye(k)))
         ss.append(np.kron(np.eye(block.levels), factor @ factor.T))
     z = np.concatenate(zs, axis=1)
     s = np.zeros((z.shape[1],) * 2)
@@ -68,6 +69,13 @@ def dense(rows: Rows, layout: Layout, theta) -> Dense:
         at += len(one)
     weights = np.ones(n) if rows.weights is None else rows.weights
     return Dense(rows.y, rows.x, z, s, np.diag(1 / weights) + z @ s @ z.T, weights)
+
+
+def weights_of(block: Block) -> np.ndarray:
+    """The membership of a block, shape (units, levels)."""
+    out = np.zeros((block.units, block.levels))
+    out[block.membership.unit, block.membership.level] = block.membership.weight
+    return out
 
 
 def example(kind: str, seed: int = 0, rows: int = 90, weighted: bool = False) -> tuple[Rows, Layout]:
@@ -80,6 +88,18 @@ def example(kind: str, seed: int = 0, rows: int = 90, weighted: bool = False) ->
     def block(code: np.ndarray, k: int = 1) -> Block:
         covariates = np.column_stack([np.ones(rows), rng.normal(size=(rows, k - 1))])
         return Block(code, int(code.max()) + 1, covariates)
+
+    def bag(units: int, levels: int, k: int = 1) -> Block:
+        """Every level in some unit; the last unit is empty."""
+        there = rng.random((units, levels)) < 0.4
+        there[np.arange(levels) % (units - 1), np.arange(levels)] = True
+        there[-1] = False
+        unit, level = np.nonzero(there)
+        start = np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int64)
+        one = block(codes(units), k)
+        return Block(
+            one.codes, levels, one.covariates, Membership(start, level.astype(np.int32), rng.uniform(0.3, 1, len(unit)))
+        )
 
     one = (Structure("full", 1),)
     inner = codes(12)
@@ -105,12 +125,21 @@ def example(kind: str, seed: int = 0, rows: int = 90, weighted: bool = False) ->
             [block(inner), block(codes(5), 2), block(middle, 2), block(codes(4))],
             [one, (Structure("full", 2),), (Structure("full", 2),), one],
         ),
+        "bag": ([bag(8, 6, 2)], [(Structure("full", 2),)]),
+        "bags and crossed": (
+            [bag(10, 7, 2), block(codes(9)), block(codes(5), 2), bag(6, 4)],
+            [(Structure("full", 2),), one, (Structure("full", 2),), one],
+        ),
+        "bag and chain": ([block(inner, 2), block(middle), bag(20, 14)], [(Structure("full", 2),), one, one]),
     }[kind]
     layout = Layout(tuple(structures))
     x = np.column_stack([np.ones(rows), rng.normal(size=(rows, 2))])
     y = x @ [1.0, -0.5, 0.3] + rng.normal(size=rows)
     for one_block in blocks:
-        y = y + np.sum(rng.normal(size=(one_block.levels, one_block.size))[one_block.codes] * one_block.covariates, 1)
+        effects = rng.normal(size=(one_block.levels, one_block.size))
+        if one_block.membership is not None:
+            effects = weights_of(one_block) @ effects
+        y = y + np.sum(effects[one_block.codes] * one_block.covariates, 1)
     weights = rng.uniform(0.5, 3.0, rows) if weighted else None
     return Rows(y, x, tuple(blocks), weights), layout
 
@@ -126,6 +155,9 @@ KINDS = (
     "nested",
     "chain",
     "chain and crossed",
+    "bag",
+    "bags and crossed",
+    "bag and chain",
 )
 
 

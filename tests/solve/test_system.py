@@ -113,7 +113,7 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
                 system = factorise(cross, layout.factors(some_theta(layout)), pool)
                 found = invert(system, True)
                 solved = solve(system, from_blocks(cross, by_block(cross, system.solution), 1))
-                assert len(cross.stages[0].partitions) > 1
+                assert all(len(stage.partitions) > 1 for stage in cross.stages[:1])
                 results.append([system.residual, system.logdet_random, *found.diagonal, *found.trace, solved.rest])
         for other in results[1:]:
             for a, b in zip(results[0], other, strict=True):

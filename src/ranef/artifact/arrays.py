@@ -19,6 +19,7 @@ from ranef.artifact.model import (
     Sample,
     Thresholds,
 )
+from ranef.design.membership import Membership, Walk
 from ranef.errors import ModelFileError
 from ranef.table import Combination, Levels
 
@@ -41,6 +42,12 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
         arrays[f"groups.{g}.sensitivity"] = group.sensitivity
         if group.combination is not None:
             arrays[f"groups.{g}.combination"] = group.combination.parts
+        if group.walk is not None:
+            arrays |= {f"groups.{g}.series": group.walk.series, f"groups.{g}.time": group.walk.time}
+        if group.membership is not None:
+            arrays[f"groups.{g}.start"] = group.membership.start
+            arrays[f"groups.{g}.level"] = group.membership.level
+            arrays[f"groups.{g}.weight"] = group.membership.weight
     if posterior and model.posterior is not None:
         kept = model.posterior
         arrays.update(_posterior_arrays(kept) if isinstance(kept, Posterior) else _draws_arrays(kept))
@@ -236,9 +243,22 @@ def groups_of(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> tup
                 modes=shelf.floats(f"groups.{g}.modes", n, k),
                 conditional=shelf.floats(f"groups.{g}.conditional", n, k, k),
                 sensitivity=shelf.floats(f"groups.{g}.sensitivity", n, k, p),
+                walk=_walk(f"groups.{g}", n, shelf) if spec.kind == "walk" else None,
+                membership=None if entry.owners is None else _membership(f"groups.{g}", shelf),
+                owners=None if entry.owners is None else levels[entry.owners],
             )
         )
     return tuple(groups)
+
+
+def _walk(name: str, levels: int, shelf: Shelf) -> Walk:
+    return Walk(shelf.codes(f"{name}.series", levels), shelf.floats(f"{name}.time", levels))
+
+
+def _membership(name: str, shelf: Shelf) -> Membership:
+    start = shelf.places(f"{name}.start", -1)
+    members = int(start[-1])
+    return Membership(start, shelf.codes(f"{name}.level", members), shelf.floats(f"{name}.weight", members))
 
 
 def thresholds_of(groups: Sequence[GroupModel], fixed: int, own: int, shelf: Shelf) -> Thresholds | None:

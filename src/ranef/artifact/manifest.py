@@ -60,10 +60,12 @@ class LevelsEntry(msgspec.Struct, frozen=True):
 
 
 class GroupEntry(msgspec.Struct, frozen=True):
-    """A grouping factor: which of the manifest's levels, and whether it is a product of columns."""
+    """A grouping factor: which of the manifest's levels, whether it is a product of columns, and of a history the
+    levels of its owners."""
 
     levels: int
     combination: bool
+    owners: int | None = None
 
 
 class StageEntry(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ranef.design.membership import Membership, Walk
 from ranef.design.spec import DesignSpec
 from ranef.table import Combination, Levels
 
@@ -177,6 +178,12 @@ class GroupModel:
         How the modes fall as the fixed effects rise: ``modes = constant - sensitivity @ beta``. With it,
         ``conditional + sensitivity @ vcov @ sensitivity'`` includes the fixed effects' uncertainty. Zero in a Bayesian
         fit, whose ``modes`` are posterior means and ``conditional`` their covariance over all parameters.
+    walk : Walk or None
+        Where the levels stand in time; ``covariance`` is then that of the change in one unit of time, and the
+        posterior is that of the increments that the levels are sums of.
+    membership : Membership or None
+        Of a history: the levels of each owner.
+    owners : Levels or None
     """
 
     levels: Levels
@@ -185,6 +192,9 @@ class GroupModel:
     modes: FloatArray
     conditional: FloatArray
     sensitivity: FloatArray
+    walk: Walk | None = None
+    membership: Membership | None = None
+    owners: Levels | None = None
 
 
 @dataclass(frozen=True, eq=False)

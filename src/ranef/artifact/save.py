@@ -35,7 +35,7 @@ from ranef.artifact.manifest import (
     StageEntry,
     to_plain,
 )
-from ranef.artifact.model import Model, Posterior, PosteriorDraws
+from ranef.artifact.model import GroupModel, Model, Posterior, PosteriorDraws
 from ranef.artifact.versions import versions
 from ranef.errors import ModelFileError
 from ranef.table import Levels
@@ -135,7 +135,8 @@ def check_target(path: str | os.PathLike[str]) -> None:
 
 def _write(model: Model, folder: Path, posterior: bool) -> None:
     (folder / LEVELS_FOLDER).mkdir()
-    distinct = _distinct([*model.column_levels.values(), *(group.levels for group in model.groups)])
+    owners = [group.owners for group in model.groups if group.owners is not None]
+    distinct = _distinct([*model.column_levels.values(), *(group.levels for group in model.groups), *owners])
     entries = write_levels(folder, distinct)
     attributes = {key: f"{ATTRIBUTES_FOLDER}/{number}.parquet" for number, key in enumerate(model.attributes)}
     if attributes:
@@ -152,7 +153,7 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
         history=tuple(to_plain(iteration) for iteration in model.info.history),
         fixed_columns=model.fixed_columns,
         varcorr=tuple(to_plain(row) for row in model.varcorr),
-        groups=tuple(GroupEntry(_place(g.levels, distinct), g.combination is not None) for g in model.groups),
+        groups=tuple(_group_entry(group, distinct) for group in model.groups),
         levels=entries,
         column_levels={name: _place(levels, distinct) for name, levels in model.column_levels.items()},
         posterior=_posterior_entry(model) if posterior else None,
@@ -182,6 +183,11 @@ def write_levels(folder: Path, all_levels: Sequence[Levels]) -> tuple[LevelsEntr
     for entry, levels in zip(entries, all_levels, strict=True):
         pq.write_table(pa.table({"level": levels.values}), folder / entry.file)
     return entries
+
+
+def _group_entry(group: GroupModel, distinct: list[Levels]) -> GroupEntry:
+    owners = None if group.owners is None else _place(group.owners, distinct)
+    return GroupEntry(_place(group.levels, distinct), group.combination is not None, owners)
 
 
 def _distinct(all_levels: Iterable[Levels]) -> list[Levels]:

@@ -80,6 +80,8 @@ class Group:
         Of a bag or history: ``codes`` are those of units, and these are the levels of each unit.
     walk : Walk or None
         Where the levels stand in time.
+    owners : Levels or None
+        Of a history: whose it is, its units.
     """
 
     codes: CodeArray
@@ -88,6 +90,15 @@ class Group:
     covariates: FloatArray
     membership: Membership | None = None
     walk: Walk | None = None
+    owners: Levels | None = None
+
+    def by_unit(self, values: FloatArray) -> FloatArray:
+        """What levels have, shape (levels, ...), as what the units of ``codes`` have."""
+        return values if self.membership is None else self.membership.sums(values)
+
+    def on_levels(self, values: FloatArray) -> FloatArray:
+        """What the solver has, shape (levels, ...): of a walk its increments, as the levels' own."""
+        return values if self.walk is None else self.walk.membership.sums(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,7 +393,8 @@ def _groups(
             at += len(effects.names)
         covariates = by_pieces(partial(_side_by_side, [term.effects for term in specs]), table, storage)
         spec = GroupSpec(factor.name, factor.columns, tuple(specs), None if factor.kind == "factor" else factor)
-        group = Group(found.codes, found.levels, found.combination, covariates, found.membership, found.walk)
+        parts = (found.codes, found.levels, found.combination)
+        group = Group(*parts, covariates, found.membership, found.walk, found.owners)
         out.append((spec, group))
     return out
 

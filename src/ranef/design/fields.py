@@ -41,6 +41,8 @@ class FieldDesign:
         The levels of each unit of a bag or history.
     walk : Walk or None
         Where the levels stand in time.
+    owners : Levels or None
+        Of a history: whose it is, its units.
     """
 
     spec: FieldSpec
@@ -49,6 +51,7 @@ class FieldDesign:
     combination: Combination | None = None
     membership: Membership | None = None
     walk: Walk | None = None
+    owners: Levels | None = None
 
     @property
     def units(self) -> int:
@@ -248,7 +251,8 @@ def _history(spec: FieldSpec, table: Table, storage: Storage) -> FieldDesign:
     _, pairs = interaction([owner, own], storage)
     start = np.searchsorted(pairs.parts[:, 0], np.arange(len(owner.levels) + 1)).astype(np.int64)
     level = np.ascontiguousarray(pairs.parts[:, 1])
-    return FieldDesign(spec, owner.codes, own.levels, membership=_weighted(spec, start, level, np.ones(len(level))))
+    membership = _weighted(spec, start, level, np.ones(len(level)))
+    return FieldDesign(spec, owner.codes, own.levels, membership=membership, owners=owner.levels)
 
 
 def _weighted(spec: FieldSpec, start: IntArray, level: CodeArray, count: FloatArray) -> Membership:

@@ -52,6 +52,13 @@ class Membership:
             out[full] = np.add.reduceat(values[self.level] * weight, self.start[:-1][full], axis=0)
         return out
 
+    def level_sums(self, values: FloatArray, levels: int) -> FloatArray:
+        """The transpose of `sums`: the weighted sums of the units' ``values``, shape (units, ...), by level."""
+        out = np.zeros((levels, *values.shape[1:]))
+        weight = self.weight.reshape(-1, *(1,) * (values.ndim - 1))
+        np.add.at(out, self.level, values[self.unit] * weight)
+        return out
+
 
 @dataclass(frozen=True, eq=False)
 class Walk:

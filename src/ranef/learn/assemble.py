@@ -67,7 +67,8 @@ class Outcome:
     converged : bool
     history : tuple of Step
     conditional : list of float64 arrays (levels, k, k)
-        Posterior covariance of each level given the fixed effects, over sigma^2.
+        Posterior covariance of each level given the fixed effects, over sigma^2; of a walk that of its levels, and not
+        of its increments.
     posterior : Posterior or PosteriorDraws
     noise : float64 array, shape (parameters + 1, parameters + 1)
         Monte-Carlo covariance of ``(theta, log sigma^2)``.
@@ -177,9 +178,12 @@ def assemble(
                 levels=group.levels,
                 combination=group.combination,
                 covariance=covariances[spec.name],
-                modes=scaling.y_scale * mode[:, :, 0] @ z_back.T,
+                modes=scaling.y_scale * group.on_levels(mode[:, :, 0]) @ z_back.T,
                 conditional=sigma2 * z_back @ conditional @ z_back.T,
-                sensitivity=z_back @ m @ into,
+                sensitivity=z_back @ group.on_levels(m) @ into,
+                walk=group.walk,
+                membership=group.membership if group.owners is not None else None,
+                owners=group.owners,
             )
         )
     # of half the deviance, times the standard error: how many standard errors the parameter is off
@@ -276,11 +280,19 @@ def random_variance(design: Design, covariances: Mapping[str, FloatArray]) -> fl
     """Mean over the rows of the random effects' variance."""
     total = 0.0
     for spec, group in zip(design.spec.groups, design.groups, strict=True):
+        # of a unit's sum of levels, or a walk's of increments, over that of one
+        one = group.membership if group.walk is None else group.walk.membership
+        squares = None if one is None else one.squares
         second = np.ones((1, 1))
-        if not spec.intercept_only:
+        if not spec.intercept_only or squares is not None:
             second = np.zeros_like(covariances[spec.name])
             for rows in design.storage.pieces(len(design.y)):
-                second += group.covariates[rows].T @ group.covariates[rows] / len(design.y)
+                z = (
+                    group.covariates[rows]
+                    if squares is None
+                    else group.covariates[rows] * squares[group.codes[rows], None]
+                )
+                second += z.T @ group.covariates[rows] / len(design.y)
         total += float(np.sum(second * covariances[spec.name]))
     return total
 

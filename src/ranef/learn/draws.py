@@ -110,7 +110,7 @@ def draws_from(
         for block, (value, part, m) in enumerate(zip(given, parts, fixed.sensitivity, strict=True)):
             mean = value - part
             conditional[block] += _square(mean) / count
-            if block != cross.stages[0].block:
+            if not cross.stages or block != cross.stages[0].block:
                 known[block] -= _square(part) / count
                 mean = value
             values[block][:, :, some] = mean - np.tensordot(m, beta[:, some], 1)

@@ -44,6 +44,7 @@ from ranef.learn.uncertainty import (
     shift_of_modes,
 )
 from ranef.learn.unprofiled import Unprofiled
+from ranef.learn.walks import with_drawn_levels, with_exact_levels
 from ranef.solve.cross_products import CrossProducts, cross_products
 
 FloatArray = npt.NDArray[np.float64]
@@ -164,7 +165,14 @@ def fit_gaussian(
             deviance_draws=(),
             converged=found.converged,
             history=found.history,
-            conditional=exact_conditional(criterion, at, fixed),
+            conditional=with_exact_levels(
+                exact_conditional(criterion, at, fixed),
+                at.inverse.rest,
+                criterion.cross,
+                design.groups,
+                fixed,
+                fixed.vcov / at.sigma2 if criterion.reml else None,
+            ),
             posterior=exact_posterior(problem, at, fixed),
             noise=np.zeros((problem.layout.parameters + 1,) * 2),
             probes=0,
@@ -269,7 +277,7 @@ def _stochastic_model(
         deviance_draws=tuple(draws.tolist()),
         converged=found.converged,
         history=found.history,
-        conditional=list(sample.conditional),
+        conditional=with_drawn_levels(sample, fixed, problem.design.groups),
         posterior=posterior_draws(problem, at, sample),
         noise=noise,
         probes=probes,

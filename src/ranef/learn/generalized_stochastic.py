@@ -48,6 +48,7 @@ from ranef.learn.uncertainty import (
     free_parameters,
     inverse_information,
 )
+from ranef.learn.walks import with_drawn_levels
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -194,7 +195,7 @@ def stochastic_model(
         deviance_draws=tuple(deviances.tolist()),
         converged=found.converged,
         history=found.history,
-        conditional=list(sample.conditional),
+        conditional=with_drawn_levels(sample, fixed, problem.design.groups),
         posterior=posterior_draws(problem, at, sample),
         noise=_bordered(noise, m),
         probes=probes,

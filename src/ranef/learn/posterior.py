@@ -76,13 +76,21 @@ def exact_posterior(problem: Problem, at: Evaluation | LaplacePoint, fixed: Fixe
 
 
 def posterior_draws(problem: Problem, at: Point, draws: Draws) -> PosteriorDraws:
-    """What the variance of a linear combination of coefficients needs; see `PosteriorDraws`."""
+    """What the variance of a linear combination of coefficients needs; see `PosteriorDraws`.
+
+    A walk's draws are those of its levels, which are sums of increments: nothing is known of them exactly.
+    """
+    values, known = list(draws.values), list(draws.known)
+    for block, group in enumerate(problem.design.groups):
+        if group.walk is not None:
+            values[block] = group.on_levels(values[block])
+            known[block] = np.zeros_like(known[block])
     return PosteriorDraws(
         scale=at.sigma2 * problem.scaling.y_scale**2,
         x_back=problem.scaling.x_back,
         z_back=problem.scaling.z_back,
         chain=tuple(stage.block for stage in problem.criterion.cross.stages),
-        known=draws.known,
-        draws=draws.values,
+        known=tuple(known),
+        draws=tuple(values),
         beta=draws.beta,
     )

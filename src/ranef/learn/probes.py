@@ -57,8 +57,12 @@ def draw_probes(rows: Rows, cross: CrossProducts, engine: Engine, count: int, se
     key = np.uint64(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     words = Derived((len(rows.y), -(-count // WORD)), lambda numbers: _words(numbers, count, key))
     sums, noise = [], []
-    for b, (block, levels) in enumerate(zip(rows.blocks, rows_of_levels(rows.blocks, engine), strict=True)):
-        sums.append(_by_level(rows, ordered_alone(block, b, levels), words, count, engine))
+    by_unit = rows.by_unit
+    for b, (block, counts) in enumerate(zip(by_unit.blocks, rows_of_levels(by_unit.blocks, engine), strict=True)):
+        sums.append(_by_level(by_unit, ordered_alone(block, b, counts), words, count, engine))
+        membership = rows.blocks[b].membership
+        if membership is not None:
+            sums[-1] = membership.level_sums(sums[-1], rows.blocks[b].levels)
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, b)))
         noise.append(stream.standard_normal(sums[-1].shape))
     data = from_blocks(cross, sums, count)

@@ -18,9 +18,12 @@ def saturated(cross: CrossProducts, engine: Engine) -> int | None:
     """The first block whose levels, with the fixed effects, leave nothing of the response; None if there is none.
 
     Each factor's coefficients are taken as free parameters: what its levels leave of fixed effects and response is a
-    sum over levels, from the cross products.
+    sum over levels, from the cross products. Factors whose levels meet each other are left to the search.
     """
+    coupled = {kept.block for kept in cross.kept if kept.coupled}
     for factor in sorted(cross.factors, key=lambda f: f.block):
+        if factor.block in coupled:
+            continue
         within = cross.dense - _explained(factor, len(cross.dense), engine)
         x, xy, yy = within[:-1, :-1], within[:-1, -1], float(within[-1, -1])
         # fixed effects that are constant within the levels have nothing left to explain with

@@ -8,14 +8,15 @@ and the covariates of a random term are whitened (full covariance), scaled one b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from ranef.design.build import Design
+from ranef.design.build import Design, Group
+from ranef.design.membership import Membership
 from ranef.design.pieces import Derived, FloatColumns, Numbers, is_constant
 from ranef.design.rank import ROWS_A_CHUNK, independent, orthonormalise, triangle, upper
 from ranef.design.spec import GroupSpec
@@ -147,10 +148,25 @@ def _random_part(
         covariates: FloatColumns = group.covariates
         if not np.array_equal(back, np.eye(len(back))):
             covariates = Derived(group.covariates.shape, partial(_turned, group.covariates, back))
-        blocks.append(Block(group.codes, len(group.levels), covariates))
-        backs.append(back)
+        membership, scale = _unit_variance(group)
+        blocks.append(Block(group.codes, len(group.levels), covariates, membership))
+        backs.append(back / scale)
         structures.append(tuple(Structure(term.covariance, term.size) for term in spec.terms))
     return tuple(blocks), tuple(backs), Layout(tuple(structures))
+
+
+def _unit_variance(group: Group) -> tuple[Membership | None, float]:
+    """The levels of each unit, or a walk's increments, with weights whose squares sum to one in the mean row.
+
+    Also what the weights were divided by: a walk whose time is in seconds has the scale of one in weeks.
+    """
+    membership = group.membership if group.walk is None else group.walk.membership
+    if membership is None:
+        return None, 1.0
+    rows = np.bincount(group.codes, minlength=membership.units)
+    mean = float(rows @ membership.squares) / max(len(group.codes), 1)
+    scale = float(np.sqrt(mean)) if mean > 0 else 1.0
+    return replace(membership, weight=membership.weight / scale), scale
 
 
 def _root(weights: FloatArray, rows: Numbers) -> FloatArray:

@@ -18,8 +18,7 @@ from ranef.engine.threads import engine
 from ranef.errors import FormulaError, OptionError
 from ranef.family import Family
 from ranef.family import family as family_of
-from ranef.formula import Call, Formula, parse
-from ranef.formula.operations import FIELDS
+from ranef.formula import Formula, parse
 from ranef.learn import gaussian, generalized
 from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.doubling import MOST_PROBES
@@ -388,14 +387,6 @@ def _refuse_latent(formula: Formula) -> None:
         raise FormulaError(
             f"{term.kind}() cannot be fitted by this version of ranef.", formula.text, term.span.start, term.span.end
         )
-    for bars in formula.random:
-        if any(isinstance(factor, Call) and factor.function in FIELDS for factor in bars.group):
-            raise FormulaError(
-                "bag() and rw() right of a bar cannot be fitted by this version of ranef.",
-                formula.text,
-                bars.span.start,
-                bars.span.end,
-            )
 
 
 def _method(family: Family, method: str | None) -> str:

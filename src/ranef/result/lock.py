@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import GroupModel, Model, Posterior, PosteriorDraws, VarianceRow
-from ranef.design.build import Design
+from ranef.design.build import Design, Group
 from ranef.design.spec import GroupSpec
 from ranef.errors import OptionError, UnknownLevelWarning, nearest
 from ranef.learn.assemble import random_variance
@@ -103,11 +103,11 @@ def _group(design: Design, place: int, old: GroupModel) -> GroupModel:
     modes, at = modes_of(old, group.levels)
     new = at < 0
     if new.any():
-        unknown = new[group.codes]
+        unknown = group.by_unit(new.astype(np.float64))[group.codes] > 0
         first = int(np.argmax(unknown))
         warn(
             f"{int(unknown.sum()):,} of {len(unknown):,} rows have a level of {spec.name!r} that the fit in start= "
-            f"lacks ({int(new.sum()):,} levels; the first is {group.levels.labels[group.codes[first]]!r}); their "
+            f"lacks ({int(new.sum()):,} levels; the first is {_label(group, new, first)!r}); their "
             "locked coefficients are zero",
             UnknownLevelWarning,
         )
@@ -118,7 +118,17 @@ def _group(design: Design, place: int, old: GroupModel) -> GroupModel:
         modes=modes,
         conditional=np.where(new[:, None, None], old.covariance, old.conditional[at]),
         sensitivity=np.zeros((len(modes), modes.shape[1], 0)),
+        walk=group.walk,
+        membership=group.membership if group.owners is not None else None,
+        owners=group.owners,
     )
+
+
+def _label(group: Group, new: npt.NDArray[np.bool_], row: int) -> str:
+    """The first new level of a row."""
+    one, unit = group.membership, int(group.codes[row])
+    levels = np.array([unit]) if one is None else one.level[one.start[unit] : one.start[unit + 1]]
+    return group.levels.labels[int(levels[np.argmax(new[levels])])]
 
 
 def without(locked: Locked) -> Design:
@@ -129,7 +139,9 @@ def without(locked: Locked) -> Design:
         offset[rows] = 0.0 if design.offset is None else design.offset[rows]
         for g, learned in locked.groups.items():
             group = design.groups[g]
-            offset[rows] += np.einsum("nk,nk->n", group.covariates[rows], learned.modes[group.codes[rows]])
+            offset[rows] += np.einsum(
+                "nk,nk->n", group.covariates[rows], group.by_unit(learned.modes)[group.codes[rows]]
+            )
     spec = msgspec.structs.replace(design.spec, groups=tuple(design.spec.groups[g] for g in locked.free))
     return replace(design, spec=spec, groups=tuple(design.groups[g] for g in locked.free), offset=offset)
 

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import Model
-from ranef.design.build import Design
+from ranef.design.build import Design, Group
 from ranef.errors import DataError, counted
 from ranef.result.options import check_whole, choice
 from ranef.result.quantiles import quantiles
 from ranef.score.rows import Batch, GroupBatch
 from ranef.score.sampled import kept_sample, linear_predictors, sampled_rows
+from ranef.score.units import Units
 
 FloatArray = npt.NDArray[np.float64]
 ResidualKind = Literal["response", "pearson", "deviance", "quantile", "scaled"]
@@ -103,10 +104,16 @@ def _batch(model: Model, design: Design, rows: slice) -> Batch:
         x=part.x[:, model.fixed_columns],
         offset=part.offset,
         groups=tuple(
-            GroupBatch(g, np.arange(group.covariates.shape[1]), group.codes, group.covariates)
+            GroupBatch(g, np.arange(group.covariates.shape[1]), group.codes, group.covariates, units_of_fit(group))
             for g, group in enumerate(part.groups)
         ),
     )
+
+
+def units_of_fit(group: Group) -> Units | None:
+    """The units of a bag or history in the rows of the fit."""
+    one = group.membership
+    return None if one is None else Units(one, np.zeros(one.units), np.zeros(one.units, np.bool_))
 
 
 def scaled_residual_quantiles(model: Model, design: Design) -> FloatArray:
@@ -122,7 +129,7 @@ def scaled_residual_quantiles(model: Model, design: Design) -> FloatArray:
 
 def _effects(model: Model, design: Design) -> Iterator[FloatArray]:
     for learned, group in zip(model.groups, design.groups, strict=True):
-        yield np.einsum("nk,nk->n", group.covariates, learned.modes[group.codes])
+        yield np.einsum("nk,nk->n", group.covariates, group.by_unit(learned.modes)[group.codes])
 
 
 def residuals(

@@ -73,8 +73,8 @@ def draws(model: Model, design: Design, count: int, seed: int = 0, conditional: 
         eta = fixed.copy()
         if not conditional:
             for group, root in zip(design.groups, roots, strict=True):
-                effects = random.standard_normal((len(group.levels), len(root))) @ root.T
-                eta += np.einsum("nk,nk->n", group.covariates, effects[group.codes])
+                effects = group.on_levels(random.standard_normal((len(group.levels), len(root))) @ root.T)
+                eta += np.einsum("nk,nk->n", group.covariates, group.by_unit(effects)[group.codes])
         yield model.family.simulate(random, eta, design.weights, phi)
 
 
@@ -92,8 +92,8 @@ def _posterior_draws(model: Model, design: Design, count: int, seed: int, condit
             effects = sample.effects[g][:, :, draw]
             if not conditional:
                 root = factor_of(sample.covariances[g][:, :, draw])
-                effects = random.standard_normal((len(group.levels), len(root))) @ root.T
-            eta += np.einsum("nk,nk->n", group.covariates, effects[group.codes])
+                effects = group.on_levels(random.standard_normal((len(group.levels), len(root))) @ root.T)
+            eta += np.einsum("nk,nk->n", group.covariates, group.by_unit(effects)[group.codes])
         yield model.family.simulate(random, eta, design.weights, sample.phi[draw])
 
 

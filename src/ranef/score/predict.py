@@ -11,16 +11,19 @@ import numpy.typing as npt
 
 from ranef.artifact.model import FloatArray, Model, Posterior
 from ranef.errors import LevelError, OptionError, counted
-from ranef.score.rows import Batch, GroupBatch, Rows, Unknown, batches, read_rows
+from ranef.score.rows import Batch, GroupBatch, Rows, Unknown, batches, read_rows, with_units_met
 from ranef.score.sampled import kept_sample, linear_predictors, predicted, sampled_rows
 from ranef.score.scale import Interval, Kind, Scaled, check_kind, normal_quantile, on_scale
 from ranef.score.select import Selection, select
+from ranef.score.units import with_units
 from ranef.score.variance import coefficient_variance, prior_variance
 from ranef.table import Source
 
 NewLevels: TypeAlias = Literal["population", "raise"]
 
 MOST_ROWS = 1 << 16
+# units of bags and walks whose joint covariance is formed at once
+MOST_UNITS = 1_024
 NUMBERS_A_BATCH = 1 << 22
 
 
@@ -121,11 +124,21 @@ def predict(
     fit = np.empty(rows.table.rows)
     sd = np.empty(rows.table.rows if interval else 0)
     shared = np.empty((len(sd), len(model.phi) if ordered else 0))
-    for batch in batches(model, rows, selection, _batch_rows(model), _order(model, rows) if interval else None):
+    few = sum(len(one.new) for one in rows.units.values()) <= MOST_UNITS
+    size = _batch_rows(model) if few or not interval else min(_batch_rows(model), MOST_UNITS)
+    joint = model.posterior
+    if interval and few and isinstance(joint, Posterior):
+        joint = with_units(joint, model.groups, rows.units)
+    for batch in batches(model, rows, selection, size, _order(model, rows) if interval else None):
         here = batch.rows
         fit[here] = _expected(model, batch)
-        if interval and model.posterior is not None:
-            variance = coefficient_variance(model.posterior, batch)
+        if interval and joint is not None:
+            if few or not isinstance(joint, Posterior):
+                variance = coefficient_variance(joint, batch)
+            else:
+                met = with_units_met(batch)
+                own = {group.group: group.units for group in met.groups if group.units is not None}
+                variance = coefficient_variance(with_units(joint, model.groups, own), met)
             if ordered:
                 from ranef.score.thresholds import threshold_part
 
@@ -214,6 +227,6 @@ def _expected(model: Model, batch: Batch) -> FloatArray:
 def _effect(modes: FloatArray, group: GroupBatch) -> FloatArray:
     k = len(group.coefficients)
     # the codes UNKNOWN (-2) and MISSING (-1) index the modes from their end
-    whole = np.vstack([modes[:, group.coefficients], np.zeros((1, k)), np.full((1, k), np.nan)])
+    whole = np.vstack([group.by_code(modes)[:, group.coefficients], np.zeros((1, k)), np.full((1, k), np.nan)])
     effect: FloatArray = np.einsum("nk,nk->n", group.covariates, whole[group.codes])
     return effect

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from ranef.design.response import response_columns, response_values
 from ranef.design.spec import DesignSpec
 from ranef.errors import DataError, counted
 from ranef.score.select import Selection
+from ranef.score.units import Units, units_of
 from ranef.table import (
     MISSING,
     UNKNOWN,
@@ -56,7 +57,9 @@ class Rows:
         The columns of the covariates. Factors hold the levels of the fit, then those that are new.
     codes : mapping of int to int32 array, shape (rows,)
         For each grouping factor that takes part, by its place in the model: codes into its `GroupModel.levels`,
-        MISSING or UNKNOWN.
+        MISSING or UNKNOWN; or into its units.
+    units : mapping of int to Units
+        Of bags, histories and walks.
     unknown : mapping of str to Unknown
         By name of the grouping factor; those with unknown levels only.
     weights : float64 array, shape (rows,), or None
@@ -65,6 +68,7 @@ class Rows:
 
     table: Table
     codes: Mapping[int, CodeArray]
+    units: Mapping[int, Units]
     unknown: Mapping[str, Unknown]
     weights: FloatArray | None
 
@@ -81,12 +85,31 @@ class GroupBatch:
         Which of a level's coefficients take part.
     codes : int32 array, shape (rows,)
     covariates : float64 array, shape (rows, k)
+    units : Units or None
+        If there are any, ``codes`` are theirs.
     """
 
     group: int
     coefficients: npt.NDArray[np.int64]
     codes: CodeArray
     covariates: FloatArray
+    units: Units | None = None
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether a row has a level, or a unit; shape (rows,)."""
+        return self.codes >= 0
+
+    def by_code(self, values: FloatArray) -> FloatArray:
+        """What levels have, shape (levels, ...), as what ``codes`` have."""
+        return values if self.units is None else self.units.membership.sums(values)
+
+    @property
+    def surplus(self) -> FloatArray:
+        """Variance that the known levels of a row do not explain, over that of a level; shape (rows,)."""
+        if self.units is None:
+            return np.where(self.codes == UNKNOWN, 1.0, 0.0)
+        return np.append(self.units.surplus, 0.0)[self.codes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,24 +170,31 @@ def read_rows(
     fields = [spec.field for spec in model.spec.groups if spec.field is not None]
     source = with_made_columns(source, attributes, model.spec.periods, fields)
     raw = read_table(source, numbers=numbers, factors=sorted(covariates | grouping))
-    codes, unknown = {}, {}
+    codes, units, unknown = dict[int, CodeArray](), dict[int, Units](), dict[str, Unknown]()
     for g in active:
         spec, group = model.spec.groups[g], model.groups[g]
-        if group.combination is None:
-            codes[g] = match(spec.name, raw.factors[spec.name], group.levels)
+        parts = [raw.factors[name] for name in spec.columns]
+        if spec.field is not None:
+            codes[g], units[g], texts = units_of(
+                spec.field, group, raw.factors, model.column_levels, model.spec.periods
+            )
+            new = np.append(units[g].new, False)[codes[g]]
+        elif group.combination is None:
+            codes[g] = match(spec.name, parts[0], group.levels)
+            new = codes[g] == UNKNOWN
         else:
-            parts = [match(name, raw.factors[name], model.column_levels[name]) for name in spec.columns]
-            codes[g] = encode_combination(parts, group.combination)
-        new = codes[g] == UNKNOWN
-        count = int(np.count_nonzero(new))
-        if count:
+            own = [match(n, part, model.column_levels[n]) for n, part in zip(spec.columns, parts, strict=True)]
+            codes[g] = encode_combination(own, group.combination)
+            new = codes[g] == UNKNOWN
+        if new.any():
             row = int(np.argmax(new))
-            unknown[spec.name] = Unknown(count, row, _label([raw.factors[name] for name in spec.columns], row))
+            label = _label(parts, row) if spec.kind in ("factor", "walk") else texts[codes[g][row]]
+            unknown[spec.name] = Unknown(int(np.count_nonzero(new)), row, label)
     factors = {name: _extended(name, raw.factors[name], model.column_levels[name]) for name in sorted(covariates)}
     given = None if weight is None else _weights(weight, raw.numbers[weight])
     if of_trials:
         given = response_values(response, raw)[1]
-    return Rows(Table(raw.rows, raw.numbers, factors), codes, unknown, given)
+    return Rows(Table(raw.rows, raw.numbers, factors), codes, units, unknown, given)
 
 
 def _weights(column: str, values: FloatArray) -> FloatArray:
@@ -239,9 +269,24 @@ def batches(
             on_part(fixed) if selection.fixed else None,
             on_part(offset) if selection.fixed and spec.offsets else None,
             tuple(
-                GroupBatch(g, coefficients[g], codes[chosen], on_part(effects(g))) for g, codes in rows.codes.items()
+                GroupBatch(g, coefficients[g], codes[chosen], on_part(effects(g)), rows.units.get(g))
+                for g, codes in rows.codes.items()
             ),
         )
+
+
+def with_units_met(batch: Batch) -> Batch:
+    """The batch with no other units than its rows have."""
+    groups = []
+    for group in batch.groups:
+        if group.units is None:
+            groups.append(group)
+            continue
+        met, codes = np.unique(group.codes, return_inverse=True)
+        missing = int(met[:1].min(initial=0) < 0)
+        places = (codes.reshape(-1) - missing).astype(np.int32)
+        groups.append(replace(group, codes=places, units=group.units.take(met[missing:])))
+    return replace(batch, groups=tuple(groups))
 
 
 def match(column: str, factor: Factor, levels: Levels) -> CodeArray:

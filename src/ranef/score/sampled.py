@@ -13,7 +13,6 @@ from ranef.errors import OptionError
 from ranef.prior import factor_of
 from ranef.score.rows import Batch
 from ranef.score.scale import Interval, Kind, Scaled
-from ranef.table import UNKNOWN
 
 if TYPE_CHECKING:  # SciPy, which Gaussian predictions do without
     from ranef.family import Family
@@ -63,18 +62,19 @@ def linear_predictors(model: Model, batch: Batch, random: np.random.Generator | 
     if batch.x is not None:
         total += batch.x @ sample.beta(batch.x.shape[1])
     for group in batch.groups:
-        effects, known = sample.effects[group.group], group.codes >= 0
+        effects, known = group.by_code(sample.effects[group.group]), group.known
         for j, coefficient in enumerate(group.coefficients):
             total[known] += group.covariates[known, j, None] * effects[group.codes[known], coefficient]
+        surplus = group.surplus
         # neither known nor new: the grouping value is missing
-        total[~known & (group.codes != UNKNOWN)] = np.nan
-        new = np.flatnonzero(group.codes == UNKNOWN)
+        total[~known & (surplus == 0)] = np.nan
+        new = np.flatnonzero(surplus)
         if random is not None and len(new):
-            covariances = sample.covariances[group.group]
+            covariances, width = sample.covariances[group.group], np.sqrt(surplus[new])[:, None]
             for draw in range(len(sample.kept)):
                 root = factor_of(covariances[:, :, draw])[group.coefficients]
                 drawn = random.standard_normal((len(new), root.shape[1])) @ root.T
-                total[new, draw] += np.einsum("nk,nk->n", group.covariates[new], drawn)
+                total[new, draw] += np.einsum("nk,nk->n", group.covariates[new], width * drawn)
     return total
 
 

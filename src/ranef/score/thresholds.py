@@ -57,11 +57,13 @@ def threshold_part(model: Model, batch: Batch) -> tuple[FloatArray, FloatArray]:
     d = np.zeros((len(batch.rows), p)) if batch.x is None else np.nan_to_num(batch.x)
     s = np.zeros((len(batch.rows), q))
     for group in batch.groups:
-        known = (group.codes >= 0)[:, None] * np.nan_to_num(group.covariates)
+        known = group.known[:, None] * np.nan_to_num(group.covariates)
+        sensitivity = group.by_code(model.groups[group.group].sensitivity)
+        moves = group.by_code(found.moves[group.group])
         for a, z in zip(group.coefficients, known.T, strict=True):
             # the weights of a level that is not known are zero, whatever is looked up for it
-            d -= z[:, None] * model.groups[group.group].sensitivity[group.codes, a]
-            s += z[:, None] * found.moves[group.group][group.codes, a]
+            d -= z[:, None] * sensitivity[group.codes, a]
+            s += z[:, None] * moves[group.codes, a]
     shared = d @ found.vcov[:p, p:] + s @ found.vcov[p:, p:]
     return np.einsum("nq,nq->n", s, shared + d @ found.vcov[:p, p:]), shared
 

@@ -16,15 +16,16 @@ mostly in that level's mean already, and the draws alone are closer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import FloatArray, GroupModel, Posterior, PosteriorDraws, PosteriorStage
+from ranef.design.membership import Membership
 from ranef.score.rows import Batch
-from ranef.table import UNKNOWN, CodeArray
+from ranef.table import CodeArray
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 # codes of a grouping factor, and covariates in the solver's coordinates: zero where the level is not known
@@ -86,14 +87,13 @@ def coefficient_variance(posterior: Posterior | PosteriorDraws, batch: Batch) ->
     groups = {
         group.group: (
             group.codes,
-            np.nan_to_num(group.covariates)
-            @ posterior.z_back[group.group][group.coefficients]
-            * (group.codes >= 0)[:, None],
+            np.nan_to_num(group.covariates) @ posterior.z_back[group.group][group.coefficients] * group.known[:, None],
         )
         for group in batch.groups
     }
     if isinstance(posterior, PosteriorDraws):
-        return posterior.scale * _drawn(posterior, batch.x, groups, rows)
+        units = {group.group: group.units.membership for group in batch.groups if group.units is not None}
+        return posterior.scale * _drawn(posterior, batch.x, groups, units, rows)
     variance, visits = _eliminated(posterior, groups, rows)
     entries = _entries(posterior, batch.x, groups, rows)
     variance += _own_square(posterior.dense, entries)
@@ -103,7 +103,13 @@ def coefficient_variance(posterior: Posterior | PosteriorDraws, batch: Batch) ->
     return posterior.scale * variance.clip(0)
 
 
-def _drawn(posterior: PosteriorDraws, x: FloatArray | None, groups: Mapping[int, Weighted], rows: int) -> FloatArray:
+def _drawn(
+    posterior: PosteriorDraws,
+    x: FloatArray | None,
+    groups: Mapping[int, Weighted],
+    units: Mapping[int, Membership],
+    rows: int,
+) -> FloatArray:
     """The variance by draws, over ``scale``; the coefficients that a row's levels do not have weigh nothing."""
     values = np.zeros((rows, posterior.beta.shape[1]))
     if x is not None:
@@ -113,11 +119,15 @@ def _drawn(posterior: PosteriorDraws, x: FloatArray | None, groups: Mapping[int,
     chain = [group for group in posterior.chain if group in groups]
     for group in [*chain, *(group for group in groups if group not in chain)]:
         codes, weights = groups[group]
+        drawn, own_known = posterior.draws[group], posterior.known[group]
+        if group in units:
+            squared = replace(units[group], weight=units[group].weight ** 2)
+            drawn, own_known = units[group].sums(drawn), squared.sums(own_known)
         # the weights of a level that is not known are zero, whatever is looked up for it
-        for w, draws in zip(weights.T, posterior.draws[group].transpose(1, 0, 2), strict=True):
+        for w, draws in zip(weights.T, drawn.transpose(1, 0, 2), strict=True):
             values += w[:, None] * draws[codes]
-        known = np.einsum("na,nab,nb->n", weights, posterior.known[group][codes], weights)
-        if group == posterior.chain[0]:
+        known = np.einsum("na,nab,nb->n", weights, own_known[codes], weights)
+        if posterior.chain[:1] == (group,):
             own += known
         elif group in chain:
             correction += np.where(inside, 0.0, known)
@@ -129,14 +139,17 @@ def _drawn(posterior: PosteriorDraws, x: FloatArray | None, groups: Mapping[int,
 
 
 def prior_variance(groups: Sequence[GroupModel], batch: Batch) -> FloatArray:
-    """``z' Sigma z`` of every level that is not known, summed over the grouping factors; shape (rows,)."""
+    """``z' Sigma z`` of every level that is not known, summed over the grouping factors; shape (rows,).
+
+    Of bags and walks, the part of it that known levels do not explain."""
     total = np.zeros(len(batch.rows))
     for group in batch.groups:
-        new = group.codes == UNKNOWN
+        surplus = group.surplus
+        new = surplus > 0
         if new.any():
             covariance = groups[group.group].covariance[np.ix_(group.coefficients, group.coefficients)]
             z = group.covariates[new]
-            total[new] += np.einsum("na,ab,nb->n", z, covariance, z)
+            total[new] += surplus[new] * np.einsum("na,ab,nb->n", z, covariance, z)
     return total
 
 

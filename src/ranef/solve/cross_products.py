@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ranef.engine.threads import Engine, Range, ranges
 from ranef.kernel import cross as kernel
+from ranef.solve.folding import Folding, fold
 from ranef.solve.order import MOST_PARTITIONS, Nesting, Ordered, nesting, ordered_alone, ordered_stages, rows_of_levels
 from ranef.solve.products import Products, factor_products
 from ranef.solve.rows import Block, Rows
@@ -130,9 +131,12 @@ class Kept(FactorProducts):
     ----------
     start : int
         Its first column in the rest: level by level, coefficient by coefficient.
+    coupled : bool
+        Rows belong to several of its levels: among the columns are those of its own later levels.
     """
 
     start: int
+    coupled: bool = False
 
     @property
     def place(self) -> slice:
@@ -159,6 +163,8 @@ class CrossProducts:
         Sum of the logarithms of the weights.
     sizes, levels : tuple of int
         Coefficients a level and levels of each block.
+    folding : Folding or None
+        From units to levels, where a factor has a membership.
     """
 
     rows: int
@@ -169,6 +175,7 @@ class CrossProducts:
     log_weights: float
     sizes: tuple[int, ...]
     levels: tuple[int, ...]
+    folding: Folding | None = None
 
     @property
     def factors(self) -> tuple[FactorProducts, ...]:
@@ -193,8 +200,13 @@ class CrossProducts:
 
 def cross_products(rows: Rows, engine: Engine) -> CrossProducts:
     """All cross products; a few passes over the rows, which are needed no more."""
+    chain = nesting(rows.blocks, engine.storage)
+    levels = {b: rows.blocks[b].levels for b in rows.memberships}
+    return fold(_products_by_unit(rows.by_unit, chain, engine), rows.memberships, levels, engine)
+
+
+def _products_by_unit(rows: Rows, chain: Nesting, engine: Engine) -> CrossProducts:
     blocks = rows.blocks
-    chain = nesting(blocks, engine.storage)
     kept = sorted(set(range(len(blocks))) - set(chain.order), key=lambda b: -blocks[b].levels)
     counts = rows_of_levels(blocks, engine)
     starts = np.concatenate([[0], np.cumsum([blocks[b].levels * blocks[b].size for b in kept])]).astype(np.int64)

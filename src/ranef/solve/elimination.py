@@ -265,8 +265,8 @@ def multiply_kept(cross: CrossProducts, rest: FloatArray, engine: Engine, dense:
     out[cross.random :] = cross.dense @ rest[cross.random :]
     for kept in cross.kept:
         mine = rest[kept.place].reshape(kept.levels, kept.size, -1)
-        if not dense and kept is cross.kept[-1]:
-            # it meets nothing but itself
+        if not dense and kept is cross.kept[-1] and not kept.coupled:
+            # a level meets nothing but itself
             out[kept.place] += times(kept.gram, mine).reshape(kept.levels * kept.size, rest.shape[1])
             continue
         own = np.zeros_like(mine)

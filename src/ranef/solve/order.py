@@ -68,8 +68,12 @@ class Ordered:
 
 
 def nesting(blocks: Sequence[Block], storage: Storage = MEMORY) -> Nesting:
-    """The block with most coefficients, within the chain of what nests with it; the codes say what is nested."""
-    if not blocks:
+    """The block with most coefficients, within the chain of what nests with it; the codes say what is nested.
+
+    Blocks with a membership, whose levels meet each other, are left out.
+    """
+    alone = [b for b, block in enumerate(blocks) if block.membership is None]
+    if not alone:
         return Nesting((), {})
     parents: dict[tuple[int, int], CodeArray | None] = {}
 
@@ -78,9 +82,9 @@ def nesting(blocks: Sequence[Block], storage: Storage = MEMORY) -> Nesting:
             parents[inner, outer] = _parents(blocks[inner], blocks[outer], storage)
         return parents[inner, outer] is not None
 
-    largest = max(range(len(blocks)), key=lambda b: (blocks[b].levels * blocks[b].size, blocks[b].levels))
+    largest = max(alone, key=lambda b: (blocks[b].levels * blocks[b].size, blocks[b].levels))
     chain = [largest]
-    for b in sorted(set(range(len(blocks))) - {largest}, key=lambda b: -blocks[b].levels):
+    for b in sorted(set(alone) - {largest}, key=lambda b: -blocks[b].levels):
         for place in range(len(chain) + 1):
             if all(nested(inner, b) for inner in chain[:place]) and all(nested(b, outer) for outer in chain[place:]):
                 chain.insert(place, b)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from ranef.design.membership import Membership
 from ranef.design.pieces import Derived, FloatColumns
 
 FloatArray = npt.NDArray[np.float64]
@@ -24,11 +25,23 @@ class Block:
     levels : int
     covariates : columns, shape (rows, k)
         What multiplies the ``k`` coefficients of the row's level.
+    membership : Membership or None
+        If there is one, ``codes`` are those of its units, and every unit occurs.
     """
 
     codes: CodeArray
     levels: int
     covariates: FloatColumns
+    membership: Membership | None = None
+
+    @property
+    def units(self) -> int:
+        return self.levels if self.membership is None else self.membership.units
+
+    @property
+    def by_unit(self) -> Block:
+        """The block as passes over the rows meet it: units are its levels."""
+        return self if self.membership is None else Block(self.codes, self.units, self.covariates)
 
     @property
     def size(self) -> int:
@@ -52,6 +65,16 @@ class Rows:
     x: FloatColumns
     blocks: tuple[Block, ...]
     weights: FloatArray | None = None
+
+    @property
+    def by_unit(self) -> Rows:
+        """The rows with units for levels."""
+        return replace(self, blocks=tuple(block.by_unit for block in self.blocks))
+
+    @property
+    def memberships(self) -> dict[int, Membership]:
+        """Those of the blocks that have one, by the block's number."""
+        return {b: block.membership for b, block in enumerate(self.blocks) if block.membership is not None}
 
     @property
     def root_weights(self) -> FloatColumns | None:
