@@ -71,6 +71,9 @@ def dense(rows: Rows, layout: Layout, theta) -> Dense:
     return Dense(rows.y, rows.x, z, s, np.diag(1 / weights) + z @ s @ z.T, weights)
 
 
+BAGS = ("bag", "bags and crossed", "bag and chain")
+
+
 def weights_of(block: Block) -> np.ndarray:
     """The membership of a block, shape (units, levels)."""
     out = np.zeros((block.units, block.levels))
@@ -105,7 +108,7 @@ def example(kind: str, seed: int = 0, rows: int = 90, weighted: bool = False) ->
     inner = codes(12)
     middle = (inner % 6).astype(np.int32)
     outer = (middle % 3).astype(np.int32)
-    blocks, structures = {
+    made = {
         "one": ([block(codes(9))], [one]),
         "slope": ([block(codes(9), 2)], [(Structure("full", 2),)]),
         "diagonal": ([block(codes(9), 3)], [(Structure("diagonal", 3),)]),
@@ -125,13 +128,17 @@ def example(kind: str, seed: int = 0, rows: int = 90, weighted: bool = False) ->
             [block(inner), block(codes(5), 2), block(middle, 2), block(codes(4))],
             [one, (Structure("full", 2),), (Structure("full", 2),), one],
         ),
-        "bag": ([bag(8, 6, 2)], [(Structure("full", 2),)]),
-        "bags and crossed": (
-            [bag(10, 7, 2), block(codes(9)), block(codes(5), 2), bag(6, 4)],
-            [(Structure("full", 2),), one, (Structure("full", 2),), one],
-        ),
-        "bag and chain": ([block(inner, 2), block(middle), bag(20, 14)], [(Structure("full", 2),), one, one]),
-    }[kind]
+    }
+    if kind in BAGS:
+        made |= {
+            "bag": ([bag(8, 6, 2)], [(Structure("full", 2),)]),
+            "bags and crossed": (
+                [bag(10, 7, 2), block(codes(9)), block(codes(5), 2), bag(6, 4)],
+                [(Structure("full", 2),), one, (Structure("full", 2),), one],
+            ),
+            "bag and chain": ([block(inner, 2), block(middle), bag(20, 14)], [(Structure("full", 2),), one, one]),
+        }
+    blocks, structures = made[kind]
     layout = Layout(tuple(structures))
     x = np.column_stack([np.ones(rows), rng.normal(size=(rows, 2))])
     y = x @ [1.0, -0.5, 0.3] + rng.normal(size=rows)
@@ -155,9 +162,7 @@ KINDS = (
     "nested",
     "chain",
     "chain and crossed",
-    "bag",
-    "bags and crossed",
-    "bag and chain",
+    *BAGS,
 )
 
 

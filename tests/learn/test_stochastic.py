@@ -31,8 +31,10 @@ def test_score_and_metric(kind, reml):
         criterion, equations, theta = both(kind, reml, pool)
         exact, found = evaluate(criterion, theta), estimate(equations, theta)
         assert found.sigma2 == pytest.approx(exact.sigma2, rel=1e-6)
+        # conjugate gradients stop at a residual: levels that meet each other are a little further from the solution
+        digits = 5e-5 if "bag" in kind else 1e-5
         for a, b in zip(exact.scores, found.scores, strict=True):
-            np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
+            np.testing.assert_allclose(b, a, atol=digits * np.abs(a).max())
         # with a handful of levels a probe says a skewed number: five errors are exceeded once in a hundred times
         errors = np.sqrt(np.diag(found.gradient_covariance))
         assert np.all(np.abs(found.gradient - exact.gradient) < 7 * errors + 1e-6)

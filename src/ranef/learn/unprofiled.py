@@ -88,5 +88,5 @@ def at_variance(criterion: Criterion, at: At, parameters: FloatArray) -> At:
         # the score of the residual variance has no Monte-Carlo error of its own
         changes["gradient_covariance"] = np.pad(covariance, (0, 1))
     if isinstance(at, Evaluation):
-        changes["deviance"] = at.deviance + nu * (ratio - 1 - np.log(ratio))
+        changes["deviance"] = float(at.deviance + nu * (ratio - 1 - np.log(ratio)))
     return cast(At, replace(cast(Any, at), **changes))

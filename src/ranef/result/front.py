@@ -18,7 +18,8 @@ from ranef.engine.threads import engine
 from ranef.errors import FormulaError, OptionError
 from ranef.family import Family
 from ranef.family import family as family_of
-from ranef.formula import Formula, parse
+from ranef.formula import Call, Formula, parse
+from ranef.formula.operations import FIELDS
 from ranef.learn import gaussian, generalized
 from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.doubling import MOST_PROBES
@@ -287,6 +288,8 @@ def fit(
         raise OptionError("covariance='keep' is for refit(), which has a fit to keep; give a table or a Fit")
     parsed = parse(formula)
     _refuse_latent(parsed)
+    if distribution.kind != "number" or method_ == "gibbs":
+        _refuse_shared(parsed)
     source = open_source(data)
     place = storage(memory)
     with engine(threads, place) as pool, telling_of_compilation(compiling(progress)):
@@ -387,6 +390,18 @@ def _refuse_latent(formula: Formula) -> None:
         raise FormulaError(
             f"{term.kind}() cannot be fitted by this version of ranef.", formula.text, term.span.start, term.span.end
         )
+
+
+def _refuse_shared(formula: Formula) -> None:
+    for bars in formula.random:
+        if any(isinstance(factor, Call) and factor.function in FIELDS for factor in bars.group):
+            raise FormulaError(
+                "Random effects of bag() and rw() are fitted in Gaussian models by method='reml' or 'ml'; for others add "
+                "the levels as columns of their own.",
+                formula.text,
+                bars.span.start,
+                bars.span.end,
+            )
 
 
 def _method(family: Family, method: str | None) -> str:

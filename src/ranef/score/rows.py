@@ -15,7 +15,7 @@ from ranef.design.attributes import joined_attributes, open_tables, with_made_co
 from ranef.design.columns import Column, Operation, evaluate, leaves
 from ranef.design.matrix import Value, model_matrix
 from ranef.design.response import response_columns, response_values
-from ranef.design.spec import DesignSpec
+from ranef.design.spec import DesignSpec, GroupSpec
 from ranef.errors import DataError, counted
 from ranef.score.select import Selection
 from ranef.score.units import Units, units_of
@@ -33,6 +33,7 @@ from ranef.table import (
     read_table,
 )
 from ranef.table.arrow import from_texts
+from ranef.table.bags import BETWEEN
 from ranef.table.encode import EncodedBatch, merge
 from ranef.table.kinds import common_type
 
@@ -175,9 +176,7 @@ def read_rows(
         spec, group = model.spec.groups[g], model.groups[g]
         parts = [raw.factors[name] for name in spec.columns]
         if spec.field is not None:
-            codes[g], units[g], texts = units_of(
-                spec.field, group, raw.factors, model.column_levels, model.spec.periods
-            )
+            codes[g], units[g] = units_of(spec.field, group, raw.factors, model.column_levels, model.spec.periods)
             new = np.append(units[g].new, False)[codes[g]]
         elif group.combination is None:
             codes[g] = match(spec.name, parts[0], group.levels)
@@ -188,8 +187,7 @@ def read_rows(
             new = codes[g] == UNKNOWN
         if new.any():
             row = int(np.argmax(new))
-            label = _label(parts, row) if spec.kind in ("factor", "walk") else texts[codes[g][row]]
-            unknown[spec.name] = Unknown(int(np.count_nonzero(new)), row, label)
+            unknown[spec.name] = Unknown(int(np.count_nonzero(new)), row, _what(spec, parts, row))
     factors = {name: _extended(name, raw.factors[name], model.column_levels[name]) for name in sorted(covariates)}
     given = None if weight is None else _weights(weight, raw.numbers[weight])
     if of_trials:
@@ -331,6 +329,13 @@ def _extended(column: str, factor: Factor, levels: Levels) -> Factor:
         values = pa.concat_arrays([values.cast(dtype, safe=False), added.cast(dtype, safe=False)])
     codes = np.append(lookup, np.array([UNKNOWN, MISSING], np.int32))[factor.codes]
     return Factor(codes, Levels(values, levels.ordered, levels.declared))
+
+
+def _what(spec: GroupSpec, factors: list[Factor], row: int) -> str:
+    """What a row has of a grouping factor, as text."""
+    if spec.kind == "bag" and spec.field is not None:
+        return _label(factors, row).replace(BETWEEN, spec.field.separator)
+    return _label(factors[1:] if spec.kind == "history" else factors, row)
 
 
 def _label(factors: list[Factor], row: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,6 @@ from ranef.design.membership import CodeArray, FloatArray, Membership, Walk
 from ranef.design.periods import Period
 from ranef.design.spec import FieldSpec
 from ranef.table import MISSING, UNKNOWN, Combination, Factor, Levels, encode_combination, interaction, used
-from ranef.table.bags import BETWEEN
 from ranef.table.encode import look_up
 
 
@@ -52,8 +52,8 @@ def units_of(
     factors: Mapping[str, Factor],
     column_levels: Mapping[str, Levels],
     periods: Sequence[Period],
-) -> tuple[CodeArray, Units, tuple[str, ...]]:
-    """The unit of each row, MISSING if it has none; the units; and their text, for messages.
+) -> tuple[CodeArray, Units]:
+    """The unit of each row, MISSING if it has none, and the units.
 
     Parameters
     ----------
@@ -69,11 +69,9 @@ def units_of(
     if spec.kind == "bag":
         factor = used(factors[spec.columns[0]])
         _, whole = bag_membership(spec, factor.levels, learned.levels)
-        texts = tuple(text.replace(BETWEEN, spec.separator) for text in factor.levels.labels)
-        return factor.codes, _known(whole), texts
+        return factor.codes, _known(whole)
     if spec.kind == "history":
-        owner = factors[spec.columns[1]]
-        return *of_owners(spec, learned.owners, learned.membership, owner), owner.levels.labels
+        return of_owners(spec, cast(Levels, learned.owners), cast(Membership, learned.membership), factors)
     return _of_walk(spec, learned, factors, column_levels, periods)
 
 
@@ -108,11 +106,10 @@ def _summed(rows: FloatArray, learned: GroupModel, units: Units) -> FloatArray:
 
 
 def of_owners(
-    spec: FieldSpec, owners: Levels | None, membership: Membership | None, factor: Factor
+    spec: FieldSpec, owners: Levels, membership: Membership, factors: Mapping[str, Factor]
 ) -> tuple[CodeArray, Units]:
     """Histories are those of the fit; an owner that it did not have has none, and is the last unit."""
-    if owners is None or membership is None:
-        raise ValueError(f"{spec.name} has no histories")
+    factor = factors[spec.columns[1]]
     codes = _at(look_up(spec.columns[1], factor.levels, owners), factor.codes, len(owners))
     start = np.append(membership.start, membership.start[-1])
     new = np.arange(len(owners) + 1) == len(owners)
@@ -142,7 +139,7 @@ def _of_walk(
     factors: Mapping[str, Factor],
     column_levels: Mapping[str, Levels],
     periods: Sequence[Period],
-) -> tuple[CodeArray, Units, tuple[str, ...]]:
+) -> tuple[CodeArray, Units]:
     """Units are the levels of the new rows."""
     column = spec.columns[spec.time]
     own = [used(factors[name]) for name in spec.columns]
@@ -159,10 +156,10 @@ def _of_walk(
             if name in names
         ]
         series = encode_combination(parts, Combination(known.astype(np.int32)))
-    return whole.codes, walk_units(learned.walk, series, time), whole.levels.labels
+    return whole.codes, walk_units(cast(Walk, learned.walk), series, time)
 
 
-def walk_units(walk: Walk | None, series: CodeArray, time: FloatArray) -> Units:
+def walk_units(walk: Walk, series: CodeArray, time: FloatArray) -> Units:
     """Times as the levels of a walk: one of them, two neighbours in time, or the nearest.
 
     Given its neighbours a random walk is a Brownian bridge between them; beyond the last level of its series it goes
@@ -176,8 +173,6 @@ def walk_units(walk: Walk | None, series: CodeArray, time: FloatArray) -> Units:
     time : float64 array, shape (units,)
         NaN where it is no time of the fit, and none can be told.
     """
-    if walk is None:
-        raise ValueError("a walk without its times")
     sorted_series, sorted_time = walk.series[walk.order], walk.time[walk.order]
     first = float(walk.gap[0])
     start, level, weight = [0], list[int](), list[float]()

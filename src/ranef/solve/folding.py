@@ -152,25 +152,25 @@ def _folding(wide: CrossProducts, memberships: Mapping[int, Membership], levels:
     matrix.sort_indices()
     met = _pattern(matrix)
     offsets, columns, start = [], [], 0
-    for factor in wide.factors:
+    for met_by in wide.factors:
         units = sparse.csr_array(
-            (np.ones(len(factor.columns)), factor.columns, factor.offsets), (factor.levels, wide.columns)
+            (np.ones(len(met_by.columns)), met_by.columns, met_by.offsets), (met_by.levels, wide.columns)
         )
         by_level = units @ met
-        one = memberships.get(factor.block)
+        one = memberships.get(met_by.block)
         if one is not None:
-            own = _pattern(_matrix(one, levels[factor.block]))
+            own = _pattern(_matrix(one, levels[met_by.block]))
             both = sparse.triu(own.T @ own, 1, format="csr")
-            with_own = sparse.kron(both, np.ones((1, factor.size)), format="csr")
-            here = sparse.csr_array((levels[factor.block], start))
-            after = sparse.csr_array((levels[factor.block], matrix.shape[1] - start - with_own.shape[1]))
+            with_own = sparse.kron(both, np.ones((1, met_by.size)), format="csr")
+            here = sparse.csr_array((levels[met_by.block], start))
+            after = sparse.csr_array((levels[met_by.block], matrix.shape[1] - start - with_own.shape[1]))
             by_level = own.T @ by_level + sparse.hstack([here, with_own, after], format="csr")
         by_level = sparse.csr_array(by_level)
         by_level.sort_indices()
         offsets.append(by_level.indptr.astype(np.int64))
         columns.append(by_level.indices.astype(np.int32))
-        if any(factor is kept for kept in wide.kept):
-            start += (factor.levels if one is None else levels[factor.block]) * factor.size
+        if any(met_by is kept for kept in wide.kept):
+            start += (met_by.levels if one is None else levels[met_by.block]) * met_by.size
     return Folding(_without_values(wide), matrix, memberships, tuple(offsets), tuple(columns))
 
 
