@@ -35,3 +35,9 @@ def test_many_parameters_have_standard_errors_of_the_average_information():
     with pytest.warns(ranef.RanefWarning):
         fit = ranef.fit("y ~ 1 + (h | g)", data, family="poisson", max_iterations=5)
     assert fit.model.info.information == "average"
+
+
+def test_what_kept_a_search_from_its_end_is_named():
+    data = {"y": [1e14, 2.0, 1.0, 3e12, 1.0, 2.0], "g": ["a", "b", "a", "b", "c", "c"]}
+    with pytest.warns(ranef.errors.ConvergenceWarning, match="the counts of y are as large as 1e\\+14"):
+        ranef.fit("y ~ 1 + (1 | g)", data, family="poisson", max_iterations=20)

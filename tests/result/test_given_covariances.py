@@ -280,3 +280,29 @@ def test_the_stochastic_search_of_a_generalized_model_beside_given_covariances(m
     off = (one["vcov"] - other["vcov"])[~held]
     assert (off.abs() <= 4 * one["mcse"][~held] + 1e-6).all()
     assert drawn.deviance == pytest.approx(exact.deviance, abs=8 * drawn.loglik_mcse + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [
+        ("gaussian", {"grp": ["g", "Residual"], "var1": ["(Intercept)", None], "vcov": [0.5, 1.2]}),
+        ("gaussian", {"grp": ["g"], "var1": ["(Intercept)"], "vcov": [0.5]}),
+        ("poisson", {"grp": ["g"], "var1": ["(Intercept)"], "vcov": [0.5]}),
+        ("negative_binomial", {"grp": ["g"], "var1": ["(Intercept)"], "vcov": [0.5]}),
+    ],
+)
+def test_bootstrap_refits_hold_what_was_given(family, given):
+    rng = np.random.default_rng(4)
+    g = rng.integers(0, 12, 240)
+    eta = 0.5 + rng.normal(0, 0.7, 12)[g]
+    y = eta + rng.normal(0, 1.1, 240) if family == "gaussian" else rng.poisson(np.exp(eta) * rng.gamma(2.0, 0.5, 240))
+    fit = ranef.fit("y ~ 1 + (1 | g)", {"y": y, "g": g}, family=family, covariance=given)
+    wald, found = (
+        pd.DataFrame(fit.confint(method, replicates=200)).set_index("parameter") for method in ("wald", "bootstrap")
+    )
+    assert found.loc["sd_(Intercept)|g", ["lower", "upper"]].isna().all()
+    for name in found.index.difference(["sd_(Intercept)|g", *(["sigma"] if len(given["grp"]) == 2 else [])]):
+        widths = [table.loc[name, "upper"] - table.loc[name, "lower"] for table in (wald, found)]
+        assert widths[1] == pytest.approx(widths[0], rel=0.3), name
+    again = fit.confint("bootstrap", replicates=200)
+    np.testing.assert_array_equal(np.asarray(again["lower"]), found["lower"].to_numpy())

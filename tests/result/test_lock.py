@@ -118,7 +118,7 @@ def test_given_covariances_and_locked_terms_together():
     assert again.model.info.locked == ("item",)
     with pytest.raises(OptionError, match=r"covariance: item is locked"):
         ranef.fit(FORMULA, data, start=sample, lock="item", covariance=sample.varcorr())
-    with pytest.raises(OptionError, match=r"the fit has given ones \(user, day, Residual, item\)"):
+    with pytest.raises(OptionError, match=r"those of item are kept from an earlier fit"):
         fit.confint("profile")
 
 

@@ -118,6 +118,25 @@ def explained(design: Design, family: Family) -> Iterator[None]:
         raise FitError(_reason(design, family) or str(error)) from error
 
 
+def breaking_numbers(design: Design, family: Family) -> str | None:
+    """Counts or an offset that leave the likelihood no digits, where there are any."""
+    label = design.spec.response_label
+    counts = design.y if family.kind == "count" else design.weights if family.kind == "proportion" else None
+    largest = 0.0 if counts is None else float(counts.max())
+    if largest > LARGEST_COUNT:
+        return (
+            f"the counts of {label} are as large as {largest:.3g}, and their likelihood leaves no digits for the "
+            "random effects: fit their logarithm, or that of the odds, with family='gaussian'"
+        )
+    if design.offset is not None and np.abs(design.offset).max() > LARGEST_OFFSET:
+        extreme = float(design.offset[np.argmax(np.abs(design.offset))])
+        return (
+            f"the offset is as large as {extreme:g} on the scale of the linear predictor, where the likelihood cannot "
+            "be computed: is it to be its logarithm?"
+        )
+    return None
+
+
 def without_maximum(names: Sequence[str], thresholds: Collection[str] = ()) -> str:
     """What to say where the likelihood has no maximum: who runs away, apart from intercept and thresholds if others do.
 
@@ -144,20 +163,9 @@ def _reason(design: Design, family: Family) -> str | None:
     found = separated(design, columns, family) if len(columns) < len(design.y) else ()
     if found:
         return without_maximum(found, family.parameters)
-    label = design.spec.response_label
-    counts = design.y if family.kind == "count" else design.weights if family.kind == "proportion" else None
-    largest = 0.0 if counts is None else float(counts.max())
-    if largest > LARGEST_COUNT:
-        return (
-            f"the counts of {label} are as large as {largest:.3g}, and their likelihood leaves no digits for the "
-            "random effects: fit their logarithm, or that of the odds, with family='gaussian'"
-        )
-    if design.offset is not None and np.abs(design.offset).max() > LARGEST_OFFSET:
-        extreme = float(design.offset[np.argmax(np.abs(design.offset))])
-        return (
-            f"the offset is as large as {extreme:g} on the scale of the linear predictor, where the likelihood cannot "
-            "be computed: is it to be its logarithm?"
-        )
+    numbers = breaking_numbers(design, family)
+    if numbers is not None:
+        return numbers
     if family.kind == "positive":
         return _reproduced(design)
     return None

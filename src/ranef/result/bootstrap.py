@@ -13,10 +13,15 @@ from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
 from ranef.errors import ConvergenceWarning, FitError
-from ranef.learn.assemble import natural
+from ranef.learn.assemble import Problem, natural
+from ranef.learn.criterion import Evaluation
 from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, Method, prepare, theta_of
+from ranef.learn.held import Given, Held, hold, whole_point
 from ranef.learn.likelihood import likelihood
 from ranef.learn.minimise import minimise
+from ranef.learn.prepared import holding_of
+from ranef.learn.unprofiled import Unprofiled
+from ranef.result.covariance import given_of_fit, is_given
 from ranef.result.options import check_whole
 from ranef.result.parameters import Parameter, values_of
 from ranef.result.progress import Count
@@ -97,11 +102,15 @@ def bootstrap_limits(
 ) -> tuple[FloatArray, FloatArray]:
     """Percentile limits: quantiles ``(1 -+ level) / 2`` of the `bootstrap` estimates, NaN ones left out.
 
+    NaN for covariances that were given: every refit holds them.
+
     Davison and Hinkley (1997), Bootstrap methods and their application, section 5.3.
     """
     estimates = bootstrap(model, design, wanted, replicates, seed, engine, report)
     limits = np.full((2, len(wanted)), np.nan)
-    for place, values in enumerate(estimates.T):
+    for place, (one, values) in enumerate(zip(wanted, estimates.T, strict=True)):
+        if is_given(model, one):
+            continue
         usable = values[np.isfinite(values)]
         if len(usable):
             limits[:, place] = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2], method="weibull")
@@ -111,6 +120,7 @@ def bootstrap_limits(
 def _gaussian(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> Refit:
     method: Method = "reml" if model.info.method == "reml" else "ml"
     sigma2 = model.info.sigma**2
+    given = given_of_fit(model)
     relative = {
         spec.name: group.covariance / sigma2 for spec, group in zip(model.spec.groups, model.groups, strict=True)
     }
@@ -118,20 +128,31 @@ def _gaussian(model: Model, design: Design, wanted: Sequence[Parameter], engine:
     def refit(y: FloatArray) -> FloatArray | None:
         try:
             problem = prepare(replace(design, y=y), method, engine)
-            found = minimise(
-                problem.criterion, theta_of(problem, relative), tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS
-            )
+            at = _least(problem, given, theta_of(problem, relative), sigma2)
         except FitError:
             return None
-        if not found.converged:
+        if at is None:
             return None
         scaling = problem.scaling
-        variance, covariances = natural(problem, found.at)
-        beta = scaling.least_squares + scaling.y_scale * scaling.x_back @ found.at.system.beta
+        variance, covariances = natural(problem, at)
+        beta = scaling.least_squares + scaling.y_scale * scaling.x_back @ at.system.beta
         ordered = [covariances[spec.name] for spec in model.spec.groups]
         return values_of(wanted, ordered, float(np.sqrt(variance)), beta)
 
     return refit
+
+
+def _least(problem: Problem, given: Given | None, theta: FloatArray, sigma2: float) -> Evaluation | None:
+    """Where the criterion is least, from ``theta`` on, with what was given at its values; None if not found."""
+    criterion, scaling = problem.criterion, problem.scaling
+    if given is None:
+        found = minimise(criterion, theta, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+        return found.at if found.converged else None
+    holding = hold(problem.layout, given, scaling.z_back, scaling.y_scale, 1, gaussian=True)
+    held = Held(Unprofiled(criterion, criterion), holding)
+    start = np.append(theta, np.log(sigma2 / scaling.y_scale**2))[holding.free]
+    found = minimise(held, start, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+    return whole_point(found.at, holding) if found.converged else None
 
 
 def _generalized(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> Refit:
@@ -141,20 +162,23 @@ def _generalized(model: Model, design: Design, wanted: Sequence[Parameter], engi
     cross, m = prepared.of.pattern.cross, prepared.layout.parameters
     p, r = cross.fixed, cross.random
     start = np.delete(parameters, np.arange(m, m + p)) if joint else parameters
+    holding = holding_of(prepared, given_of_fit(model), len(start) - m)
 
     def refit(y: FloatArray) -> FloatArray | None:
         of = likelihood(prepared.family, prepared.of.pattern, y, design.weights, design.offset)
         objective = objective_of(of, prepared.layout, joint, parameters[m : m + p], model.info.quadrature)
+        held = Held(objective, holding)
         try:
-            found = minimise(objective, start, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+            found = minimise(held, start[holding.free], tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
         except FitError:
             return None
         if not found.converged:
             return None
-        _, beta, phi = objective.split(found.at.theta)
+        at = whole_point(found.at, holding)
+        _, beta, phi = objective.split(at.theta)
         if joint:
-            beta = found.at.mode.u.rest[r : r + p, 0]
-        roots = [back @ factor for back, factor in zip(prepared.scaling.z_back, found.at.factors, strict=True)]
+            beta = at.mode.u.rest[r : r + p, 0]
+        roots = [back @ factor for back, factor in zip(prepared.scaling.z_back, at.factors, strict=True)]
         own = list(prepared.family.natural(phi).values())
         return values_of(wanted, [root @ root.T for root in roots], 1.0, prepared.scaling.x_back @ beta, own)
 

@@ -14,6 +14,7 @@ from ranef.artifact.model import Model
 from ranef.design.spec import DesignSpec, TermSpec
 from ranef.errors import DataError, OptionError, nearest
 from ranef.learn.held import Given
+from ranef.result.parameters import Parameter
 from ranef.result.tables import varcorr_table
 from ranef.table import open_source
 
@@ -78,6 +79,33 @@ def given_covariances(value: Any, spec: DesignSpec, family: str) -> Given:
         sigma2=sigma2,
         names=tuple(label for label in known if label in covariances or (label == RESIDUAL and sigma2 is not None)),
     )
+
+
+def given_of_fit(model: Model) -> Given | None:
+    """The covariances that a fit was given; None if it learned all."""
+    held = model.info.held
+    if not held:
+        return None
+    return Given(
+        covariances=tuple(
+            tuple(
+                learned.covariance[term.start : term.start + term.size, term.start : term.start + term.size]
+                if _label(spec.name, t) in held
+                else None
+                for t, term in enumerate(spec.terms)
+            )
+            for spec, learned in zip(model.spec.groups, model.groups, strict=True)
+        ),
+        sigma2=model.info.sigma**2 if RESIDUAL in held else None,
+        names=held,
+    )
+
+
+def is_given(model: Model, one: Parameter) -> bool:
+    """Whether a parameter is a given one, or follows from those."""
+    if one.kind in ("sd", "cor"):
+        return _label(model.spec.groups[one.group].name, one.term) in model.info.held
+    return one.kind == "sigma" and RESIDUAL in model.info.held
 
 
 def _label(group: str, term: int) -> str:

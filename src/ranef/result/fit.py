@@ -252,10 +252,11 @@ class Fit(Estimates):
         Parameters
         ----------
         method : {"wald", "profile", "bootstrap", "quantile"}, optional
-            From standard errors (standard deviations on the log scale); by the likelihood ratio, re-maximising over
-            the other parameters (maximum likelihood, whatever the fit's method); or percentiles of parametric
-            bootstrap replicates. ``"wald"``, the default, gives NaN for a standard deviation that is estimated as
-            zero. A Bayesian fit has ``"quantile"``, and no other: equal-tailed posterior intervals.
+            From standard errors (standard deviations on the log scale); by the likelihood ratio, re-maximising over the
+            other parameters (maximum likelihood, whatever the fit's method); or percentiles of parametric bootstrap
+            replicates, which hold given covariances as the fit does. ``"wald"``, the default, gives NaN for a standard
+            deviation that is estimated as zero. A Bayesian fit has ``"quantile"``, and no other: equal-tailed posterior
+            intervals.
         level : float
         ddf : {"satterthwaite", None}
             For the fixed effects of ``"wald"``.

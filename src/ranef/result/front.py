@@ -28,7 +28,7 @@ from ranef.learn.generalized import fit_generalized
 from ranef.learn.gibbs import fit_gibbs
 from ranef.learn.held import Given
 from ranef.learn.quadrature import MOST_NODES
-from ranef.learn.unbounded import checked, explained
+from ranef.learn.unbounded import breaking_numbers, checked, explained
 from ranef.result.covariance import given_covariances
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
@@ -376,7 +376,7 @@ def fit(
     info = msgspec.structs.replace(model.info, seconds=time.perf_counter() - begun)
     if solver == "bound":
         info = msgspec.structs.replace(info, solver="bound")
-    warn_about_fit(model)
+    warn_about_fit(model, None if info.converged else breaking_numbers(design, distribution))
     model = replace(model, info=info, attributes=whole.attributes)
     return Fit(model, formula, source.library, whole, data, options)
 

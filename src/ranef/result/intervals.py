@@ -73,7 +73,7 @@ def confint(
         ``parameter`` (lme4's names: ``sd_x|g``, ``cor_x.z|g``, ``sigma``, fixed effects; and thresholds, ``theta``,
         ``dispersion``), ``estimate`` (of the fit),
         ``lower``, ``upper``. NaN where the method gives no limit: for ``"wald"`` where a standard deviation is
-        estimated as zero or a correlation as one, else after a warning.
+        estimated as zero or a correlation as one, else after a warning; and for covariances that were given.
 
     Raises
     ------
@@ -94,12 +94,7 @@ def confint(
     else:
         if design is None:
             raise OptionError(f"method={method!r} needs the rows of the fit: pass data=")
-        kept = (*model.info.held, *model.info.locked)
-        if kept:
-            raise OptionError(
-                f"method={method!r} learns every variance anew, but the fit has given ones ({', '.join(kept)}); use "
-                "method='wald'"
-            )
+        _check_kept(model, method)
         with engine(threads) as pool:
             if method == "profile":
                 report = counter("profiles", progress)
@@ -113,6 +108,20 @@ def confint(
         "lower": lower,
         "upper": upper,
     }
+
+
+def _check_kept(model: Model, method: str) -> None:
+    held, locked = model.info.held, model.info.locked
+    if locked:
+        raise OptionError(
+            f"method={method!r} learns every coefficient anew, but those of {', '.join(locked)} are kept from an "
+            "earlier fit; use method='wald'"
+        )
+    if held and method == "profile":
+        raise OptionError(
+            f"method='profile' learns every variance anew, but the fit has given ones ({', '.join(held)}); use "
+            "method='wald' or 'bootstrap'"
+        )
 
 
 def _wanted(model: Model, names: str | Sequence[str] | None) -> tuple[Parameter, ...]:

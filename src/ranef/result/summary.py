@@ -203,7 +203,7 @@ def _fixed_effects(model: Model, ddf: Ddf) -> list[str]:
     columns = [list(table["term"]), *r_coefficients(table["estimate"], table["se"])]
     if ddf:
         columns.append([f"{value:.1f}" for value in table["df"]])
-    columns += [format_numbers([round(float(z), 3) for z in table["z"]]), format_p(table["p"])]
+    columns += [format_numbers([round(float(z), 3) + 0.0 for z in table["z"]]), format_p(table["p"])]
     return ["Fixed effects:", *align(header, columns)]
 
 

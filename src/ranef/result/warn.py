@@ -27,8 +27,15 @@ def warn(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-def warn_about_fit(model: Model) -> None:
-    """The warnings that a fit deserves, each of its own class."""
+def warn_about_fit(model: Model, numbers: str | None = None) -> None:
+    """The warnings that a fit deserves, each of its own class.
+
+    Parameters
+    ----------
+    model : Model
+    numbers : str, optional
+        What in the data's numbers leaves the search no digits: said where it did not converge.
+    """
     info = model.info
     if info.dropped:
         reasons = [f"{count:,} without {name}" for name, count in info.dropped_missing.items()]
@@ -57,7 +64,7 @@ def warn_about_fit(model: Model) -> None:
                 f"{info.mode_gradient:.2g} of that without random effects, and not within the tolerance. Raise "
                 "max_iterations"
             )
-        warn(message, ConvergenceWarning)
+        warn(message if numbers is None else f"{message.partition('. Raise')[0]}: {numbers}", ConvergenceWarning)
     if info.singular:
         message = (
             "boundary (singular) fit: a variance is estimated as zero or a correlation as one; the random effects may "
