@@ -173,7 +173,9 @@ def test_the_search_is_the_same_for_a_seed_and_betters_its_start():
     assert best.setting == again.setting
     assert [one.score.mean for one in trials] == [one.score.mean for one in others]
     assert best.score.mean == max(one.score.mean for one in trials) >= trials[0].score.mean
-    assert len({one.setting for one in trials}) == len(trials)
+    *others, last = trials
+    assert len({one.setting for one in others}) == len(others)
+    assert last is best
 
 
 def test_what_is_given_is_not_searched():
@@ -182,6 +184,20 @@ def test_what_is_given_is_not_searched():
         best, trials = choose(found, pool, rank=None, unobserved=0.3, penalty=0.02, exponent=0.5, seed=0)
     assert {one.setting.weights for one in trials} == {Weights(0.3, 0.02, 0.5)}
     assert best.setting.rank in {one.setting.rank for one in trials} == {32, 60}
+
+
+def test_a_high_rank_begins_with_the_weights_of_a_middle_one():
+    rng = np.random.default_rng(2)
+    user, item = np.nonzero(rng.random((140, 90)) < 0.15)
+    pairs = ordered_pairs(user.astype(np.int32), item.astype(np.int32), None, (140, 90))
+    found = validation_users(pairs, seed=0)
+    with engine(1) as pool:
+        best, trials = choose(found, pool, rank=80, unobserved=None, penalty=0.02, exponent=1.0, seed=0)
+    middle = [one for one in trials if one.setting.rank == 64]
+    high = [one for one in trials if one.setting.rank == 80]
+    assert len(middle) + len(high) == len(trials)
+    assert high[0].setting.weights == max(middle, key=lambda one: one.score.mean).setting.weights
+    assert best.setting.rank == 80
 
 
 def test_too_few_users_to_choose_on():

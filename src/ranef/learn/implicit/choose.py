@@ -58,10 +58,19 @@ class _Search:
 
     def tried(self, setting: Setting) -> Trial:
         if setting not in self.trials:
-            self.trials[setting] = _trial(self.validation, setting, self.engine, self.seed)
-            if self.report is not None:
-                self.report(self.trials[setting])
+            self.trials[setting] = self._try(setting, PATIENCE)
         return self.trials[setting]
+
+    def ended(self, setting: Setting) -> tuple[Trial, list[Trial]]:
+        """A setting tried to the last sweep, and every trial, this one last."""
+        last = self._try(setting, MOST_SWEEPS)
+        return last, [*self.trials.values(), last]
+
+    def _try(self, setting: Setting, patience: int) -> Trial:
+        trial = _trial(self.validation, setting, patience, self.engine, self.seed)
+        if self.report is not None:
+            self.report(trial)
+        return trial
 
     def climbed(self, best: Trial, free: tuple[str, ...], strides: tuple[float, ...]) -> Trial:
         """The best setting that steps along one weight at a time lead to, ever shorter ones."""
@@ -107,9 +116,11 @@ def choose(
     Notes
     -----
     Weight and penalty are multiplied or divided by 4, one after the other, as long as NDCG@100 rises; then by 2, then
-    by the root of 2. A free rank starts at 64 and is doubled, up to 512, for as long as that raises the score by more
-    than the standard error of the difference, user by user; the weights are then looked for around those of the rank
-    before. If 128 is not better than 64 by this measure, and 64 not better than 32, it is 32.
+    by the root of 2. All of this is at rank 64, or a given one below; the weights of a given rank above are then looked
+    for around those, in steps of 2. A free rank is doubled, up to 512, for as long as that raises the score by more
+    than the standard error of the difference, user by user, and so are its weights found. If 128 is not better than 64
+    by this measure, and 64 not better than 32, it is 32. A trial ends where two looks in a row hardly raise the score;
+    the best setting is tried once more, to the end, to say how many sweeps are best.
     """
     search = _Search(validation, engine, seed, report)
     most = min(validation.train.by_user.levels, validation.train.by_item.levels)
@@ -118,14 +129,15 @@ def choose(
     )
     given = (("unobserved", unobserved), ("penalty", penalty))
     free = tuple(name for name, value in given if value is None)
-    first = min(MIDDLE_RANK, most) if rank is None else rank
+    first = min(MIDDLE_RANK, most if rank is None else rank)
     best = search.climbed(search.tried(Setting(first, weights)), free, STRIDES)
-    if rank is not None:
-        return best, list(search.trials.values())
 
     def at(other: int, strides: tuple[float, ...]) -> Trial:
         return search.climbed(search.tried(replace(best.setting, rank=other)), free, strides)
 
+    if rank is not None:
+        best = at(rank, STRIDES_OF_OTHER_RANKS)
+        return search.ended(best.setting)
     for higher in (one for one in RANKS if first < one <= most):
         if not _clearly_better(at(higher, ()), best):
             break
@@ -133,10 +145,10 @@ def choose(
     if best.setting.rank == first > RANKS[0]:
         lower = at(RANKS[0], STRIDES_OF_OTHER_RANKS)
         best = best if _clearly_better(best, lower) else lower
-    return best, list(search.trials.values())
+    return search.ended(best.setting)
 
 
-def _trial(validation: Validation, setting: Setting, engine: Engine, seed: int) -> Trial:
+def _trial(validation: Validation, setting: Setting, patience: int, engine: Engine, seed: int) -> Trial:
     begun = time.perf_counter()
     looks: list[tuple[int, Score]] = []
     without = 0
@@ -149,7 +161,7 @@ def _trial(validation: Validation, setting: Setting, engine: Engine, seed: int) 
         rises = score.mean > (1 + BETTER) * max((before.mean for _, before in looks), default=0.0)
         without = 0 if rises else without + 1
         looks.append((sweep.number, score))
-        return without >= PATIENCE
+        return without >= patience
 
     factors = start_factors(validation.train, setting.rank, seed)
     minimise(validation.train, setting.weights, factors, engine, sweeps=MOST_SWEEPS, report=look)
