@@ -12,7 +12,7 @@ import pytest
 
 import ranef
 from ranef.cli import main
-from ranef.cli.holdout import averages, hold_out, rmse
+from ranef.cli.holdout import averages, hold_out
 from ranef.data import pastes, sleepstudy
 
 
@@ -85,7 +85,3 @@ def test_averages_are_those_of_a_loop() -> None:
         mean + of_first.get(a, 0.0) + of_second.get(b, 0.0) for a, b in zip(first[held], second[held], strict=True)
     ]
     np.testing.assert_allclose(averages(y, [first, second], held), expected, atol=1e-12)
-
-
-def test_rmse() -> None:
-    assert rmse(np.array([1.0, 3.0]), 1.0) == pytest.approx(2**0.5)

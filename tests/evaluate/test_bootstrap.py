@@ -9,21 +9,27 @@ from sklearn.metrics import roc_auc_score
 import ranef
 from ranef.evaluate import evaluate_predictions
 from ranef.evaluate.auc import placements
-from ranef.evaluate.statistics import bootstrap, mean_of
+from ranef.evaluate.statistics import Statistic, bootstrap, ratio
+from ranef.evaluate.units import units_of
+
+
+def mean_of(values):
+    units = units_of(None, len(values), 0)
+    return Statistic(units.sums_of_units(values, np.ones(len(values))), ratio, higher=True)
 
 
 def test_the_error_of_a_mean_is_its_formula():
     values = np.random.default_rng(1).exponential(size=400)
-    found = bootstrap({("m", "mean"): mean_of(values, higher=True)}, replicates=4000).estimate("m", "mean")
+    found = bootstrap({("m", "mean"): mean_of(values)}, replicates=4000).estimate("m", "mean")
     assert found.value == pytest.approx(values.mean())
     se = values.std() / 20
     assert found.se == pytest.approx(se, rel=4 / np.sqrt(2 * 4000))
     assert found.lower == pytest.approx(values.mean() - 1.96 * se, abs=0.2 * se)
 
 
-def test_more_units_than_are_drawn_keep_their_variance(monkeypatch):
+def test_more_units_than_are_drawn_keep_their_variance():
     values = np.random.default_rng(2).normal(size=30_000)
-    found = bootstrap({("m", "mean"): mean_of(values, higher=True)}, replicates=2000).estimate("m", "mean")
+    found = bootstrap({("m", "mean"): mean_of(values)}, replicates=2000).estimate("m", "mean")
     assert found.se == pytest.approx(values.std() / np.sqrt(30_000), rel=4 / np.sqrt(2 * 2000) + 0.02)
 
 

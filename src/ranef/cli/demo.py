@@ -142,7 +142,8 @@ def _compare(deviance: float, published: float) -> None:
 def _predict_held_out(study: Study, design: Design) -> None:
     import numpy as np
 
-    from ranef.cli.holdout import averages, hold_out, rmse
+    from ranef.cli.holdout import averages, hold_out
+    from ranef.evaluate import rmse
     from ranef.result.front import fit
 
     used = np.arange(study.table.num_rows) if design.kept is None else np.flatnonzero(design.kept)
@@ -155,7 +156,7 @@ def _predict_held_out(study: Study, design: Design) -> None:
         f"{len(y):,} random rows held out, the model fitted to the other {len(train):,} in {fitted.seconds:.2f} s.",
         "Root mean squared error of the predictions for the held-out rows:",
         "",
-        f"  {'the mean':<58}{rmse(y, float(design.y[~held].mean())):>9.4f}",
+        f"  {'the mean':<58}{rmse(y, np.full(len(y), design.y[~held].mean())):>9.4f}",
         f"  {f'plain averages, one factor after the other ({names})':<58}"
         f"{rmse(y, averages(design.y, [group.codes for group in groups], held)):>9.4f}",
         f"  {'ranef':<58}{rmse(y, fitted.predict(test)):>9.4f}",

@@ -45,8 +45,3 @@ def averages(y: FloatArray, codes: Sequence[CodeArray], held: Mask) -> FloatArra
         rest = rest - deviation[code[~held]]
         predicted += deviation[code[held]]
     return predicted
-
-
-def rmse(y: FloatArray, predicted: FloatArray | float) -> float:
-    """Root mean squared error, in the units of ``y``."""
-    return float(np.sqrt(np.mean((y - predicted) ** 2)))

@@ -19,11 +19,13 @@ from ranef.evaluate.splits import (
     split_random,
     split_strong,
 )
+from ranef.evaluate.statistics import Estimate
 
 __all__ = [
     "Biases",
     "Calibration",
     "Ease",
+    "Estimate",
     "Evaluation",
     "GlobalMean",
     "ItemKNN",

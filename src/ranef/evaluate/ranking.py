@@ -16,7 +16,8 @@ from ranef.evaluate.evaluation import Evaluation, Sampling, Subject
 from ranef.evaluate.implicit import folded_in
 from ranef.evaluate.interactions import RankingData
 from ranef.evaluate.lists import Lists, top_lists
-from ranef.evaluate.statistics import Statistic, mean_of
+from ranef.evaluate.statistics import Statistic, ratio
+from ranef.evaluate.units import units_of
 from ranef.result.fit import Fit
 from ranef.result.implicit_fit import ImplicitFit
 from ranef.table import FloatArray, preferred_library
@@ -141,7 +142,7 @@ def evaluate_ranking(
         raise OptionError("there is nothing to evaluate: give a recommender or a baseline")
     statistics: dict[tuple[str, str], Statistic] = {}
     fixed: dict[tuple[str, str], float] = {}
-    information = _information(data.train)
+    information, units = _information(data.train), units_of(None, len(users), seed)
     for model, scorer in models.items():
         values, listed = _evaluate(scorer, model, data, users, wanted, information)
         for one in wanted:
@@ -149,7 +150,8 @@ def evaluate_ranking(
             if one.name == "coverage":
                 fixed[key] = len(listed[one.k]) / max(len(data.items), 1)
             else:
-                statistics[key] = mean_of(values[one], higher=True)
+                sums = units.sums_of_units(values[one], np.ones(len(users)))
+                statistics[key] = Statistic(sums, ratio, higher=True)
     names = [f"{one.name}@{one.k}" for one in dict.fromkeys(wanted)]
     notes = _notes(data, len(users), int(counts.sum()))
     subject = Subject("users", len(users), len(users), data.dropped, notes, library or preferred_library())

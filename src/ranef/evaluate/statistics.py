@@ -9,8 +9,6 @@ import numpy as np
 
 from ranef.table import FloatArray
 
-# more units than this are brought together at random, which keeps the variance of their sums
-MOST_UNITS = 10_000
 # numbers of a batch of replicates
 BATCH = 1 << 22
 
@@ -49,11 +47,6 @@ def ratio(totals: FloatArray) -> FloatArray:
 def root_ratio(totals: FloatArray) -> FloatArray:
     """The root of the first total over the second."""
     return np.asarray(np.sqrt(totals[..., 0] / totals[..., 1]))
-
-
-def mean_of(values: FloatArray, higher: bool, counts: FloatArray | None = None) -> Statistic:
-    """The mean of one value a unit, shape (units,), or of sums over ``counts``."""
-    return Statistic(np.column_stack([values, np.ones(len(values)) if counts is None else counts]), ratio, higher)
 
 
 @dataclass(frozen=True)
@@ -121,9 +114,7 @@ def bootstrap(
 
     Notes
     -----
-    Efron's bootstrap of sums (Efron and Tibshirani 1993). More than 10,000 units are first brought together at random
-    into 10,000 groups: the variance of their sums stays, with an error of less than a percent in the standard error
-    (random groups; Wolter 2007, Introduction to variance estimation, chapter 2).
+    Efron's bootstrap of sums (Efron and Tibshirani 1993); for many units see `ranef.evaluate.units`.
     """
     keys = list(statistics)
     estimates = {key: statistics[key].estimate for key in keys}
@@ -132,11 +123,6 @@ def bootstrap(
         return Bootstrap(estimates, {key: np.empty(0) for key in keys}, level)
     together = np.hstack([statistics[key].sums for key in keys])
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    if units > MOST_UNITS:
-        groups = random.permutation(units) % MOST_UNITS
-        order = np.argsort(groups, kind="stable")
-        starts = np.searchsorted(groups[order], np.arange(MOST_UNITS))
-        together = np.add.reduceat(together[order], starts, axis=0)
     totals = _totals(together, replicates, random)
     ends = np.cumsum([statistics[key].sums.shape[1] for key in keys])[:-1]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ranef.evaluate.statistics import MOST_UNITS
 from ranef.table import FloatArray
+
+# more units than this are brought together at random
+MOST_UNITS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,14 @@ class Units:
 
 
 def units_of(codes: npt.NDArray[np.integer] | None, rows: int, seed: int) -> Units:
-    """Units from codes from 0 without gaps, shape (rows,); without codes each row is one."""
+    """Units from codes from 0 without gaps, shape (rows,); without codes each row is one.
+
+    Notes
+    -----
+    More than 10,000 units are brought together at random into 10,000 piles. The variance of their sums stays, with an
+    error of less than a percent in the standard error (random groups; Wolter 2007, Introduction to variance estimation,
+    chapter 2).
+    """
     codes_ = np.arange(rows) if codes is None else codes
     count = int(codes_.max(initial=-1)) + 1
     if count <= MOST_UNITS:
