@@ -190,7 +190,7 @@ def candidates(rows: int) -> Iterator[tuple[str, Callable[[], FloatArray], Float
     def current(columns: npt.NDArray[np.int32] = columns, x: FloatArray = x) -> FloatArray:
         source, out = aligned_panels(x), np.zeros_like(x)
         total = aligned_zeros(source.shape)
-        apply_rest(0, len(offsets) - 1, 1, offsets, columns, values, source, total)
+        apply_rest(0, len(offsets) - 1, 1, offsets, columns, values, 0, source, total)
         add_panels(total, out)
         return out
 

@@ -143,9 +143,10 @@ def downdate_rest(lowest, highest, k, offsets, columns, reduced, out):
 
 
 @njit(nogil=True, cache=True)
-def apply_rest(first, last, k, offsets, columns, reduced, x, out):
+def apply_rest(first, last, k, offsets, columns, reduced, skipped, x, out):
     """Subtract ``(TR)'(TR) x`` of the levels ``first <= g < last`` from ``out``.
 
+    The last ``skipped`` columns, which every level has, are taken for zero in ``x`` and left out of ``out``.
     ``x`` and ``out``, shape (sides, columns), hold one panel of sides after the other, each as (columns, sides of the
     panel), so that a few sides of all the rest's columns stay in the cache.
     """
@@ -161,8 +162,8 @@ def apply_rest(first, last, k, offsets, columns, reduced, x, out):
             for a in range(k):
                 at = k * start + a * m
                 half[:] = 0.0
-                gather(1.0, at, start, m, reduced, columns, source, half)
-                scatter(-1.0, at, start, m, reduced, columns, half, target)
+                gather(1.0, at, start, m - skipped, reduced, columns, source, half)
+                scatter(-1.0, at, start, m - skipped, reduced, columns, half, target)
 
 
 @njit(nogil=True, cache=True)

@@ -188,10 +188,11 @@ def _schur(system: Iterative, rest: FloatArray, dense: bool = True) -> FloatArra
     """Raw Schur complement of the rest times ``rest``, shape (columns, sides); ``dense`` as in `multiply_kept`."""
     cross, engine = system.cross, system.engine
     out = multiply_kept(cross, rest, engine, dense)
+    skipped = 0 if dense else cross.columns - cross.random
     source = panels(rest)
     total = aligned_zeros(source.shape)
     for stage, reduced in zip(cross.stages, system.stages, strict=True):
-        shared = (stage.size, stage.offsets, stage.columns, reduced.reduced, source)
+        shared = (stage.size, stage.offsets, stage.columns, reduced.reduced, skipped, source)
         add_lanes(eliminate.apply_rest, stage.lanes, shared, total, engine)
     add_panels(total, out)
     return out
