@@ -85,3 +85,9 @@ def test_what_serves_a_model_loads_no_compiler() -> None:
 
 def test_changelog_has_a_place_for_the_next_entry() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    assert not twice, "pytest cannot collect two modules of one name"
