@@ -5,7 +5,9 @@ import pytest
 
 from ranef.errors import OptionError
 from ranef.family import bernoulli, binomial, gamma, negative_binomial, poisson
-from ranef.score.mixture import mixed_cdf, mixed_quantile
+from ranef.score import quantile
+from ranef.score.mixture import mixed_cdf
+from ranef.score.quantile import mixed_quantile
 
 CASES = [
     (poisson(), (), None),
@@ -65,3 +67,32 @@ def test_what_has_no_quantile():
         mixed_quantile(bernoulli(), 0.5, np.zeros(1), np.ones(1), None, np.zeros(0))
     with pytest.raises(OptionError, match="reaches"):
         mixed_quantile(poisson(), 0.975, np.array([40.0]), np.ones(1), None, np.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("family", "phi"), [(poisson(), ()), (negative_binomial(), (-1.0,)), (gamma(), (-2.0,)), (gamma(), (-8.0,))]
+)
+@pytest.mark.parametrize("centre", [-4.0, 0.5, 6.0])
+def test_many_rows_have_the_quantiles_of_few(monkeypatch, family, phi, centre):
+    rng = np.random.default_rng(0)
+    mean, sd = centre + rng.standard_normal(400), np.abs(0.4 + 0.3 * rng.standard_normal(400))
+    # a row far from all others, one that is known, one that is not
+    mean[0], sd[1], mean[2] = centre + 12.0, 0.0, np.nan
+    for probability in (0.025, 0.975):
+        monkeypatch.setattr(quantile, "MANY", 1_000)
+        each = mixed_quantile(family, probability, mean, sd, None, np.array(phi))
+        monkeypatch.setattr(quantile, "MANY", 100)
+        together = mixed_quantile(family, probability, mean, sd, None, np.array(phi))
+        if family.kind == "count":
+            np.testing.assert_array_equal(together, each)
+        else:
+            np.testing.assert_allclose(together, each, rtol=5e-8)
+
+
+def test_a_table_is_used_where_there_are_many_rows(monkeypatch):
+    monkeypatch.setattr(quantile, "MANY", 100)
+    seen = []
+    monkeypatch.setattr(quantile, "_count", lambda of, p: seen.append(len(of.mean)) or np.zeros(len(of.mean)))
+    rng = np.random.default_rng(0)
+    mixed_quantile(poisson(), 0.975, rng.standard_normal(5_000), rng.uniform(0.1, 0.6, 5_000), None, np.zeros(0))
+    assert sum(seen) < 50

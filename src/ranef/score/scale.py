@@ -95,7 +95,7 @@ def on_scale(
     -----
     Links are monotone: the limits of a mean are the means at the limits of the linear predictor. Those of an ordinal
     model's probabilities know that thresholds are estimates, see `ranef.score.thresholds`. A new response has the
-    family's distribution mixed over the normal linear predictor, see `ranef.score.mixture`; the dispersion is taken as
+    family's distribution mixed over the normal linear predictor, see `ranef.score.quantile`; the dispersion is taken as
     known, as the covariance parameters are.
     """
     family, phi = model.family, model.phi
@@ -108,7 +108,7 @@ def on_scale(
         return Scaled(mean, None, None)
     tail = (1 - level) / 2
     if interval == "prediction":
-        from ranef.score.mixture import mixed_quantile
+        from ranef.score.quantile import mixed_quantile
 
         trials = weights if model.spec.kind == "proportion" else None
         limits = [mixed_quantile(family, p, eta, sd, trials, phi) for p in (tail, 1 - tail)]
