@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,41 @@ FloatArray = npt.NDArray[np.float64]
 
 # A diagonal of Lambda below this is tried at zero: a standard deviation of 1e-4 sigma (lme4's bound for "singular").
 NEARLY_ZERO = 1e-4
+
+Seen = TypeVar("Seen", bound=Point, contravariant=True)
+
+
+class Domain(Protocol[Seen]):
+    """What a search asks about its parameters, wherever the criterion or the score comes from."""
+
+    def canonical(self, theta: FloatArray) -> FloatArray:
+        """An equivalent ``theta`` with no negative diagonal of ``Lambda``."""
+        ...
+
+    def snapped(self, theta: FloatArray) -> FloatArray | None:
+        """``theta`` with nearly zero diagonals at zero; None if there are none."""
+        ...
+
+    def inside(self, at: Seen, least: float) -> Iterator[FloatArray]:
+        """Points off the boundary where the criterion should be lower, by slopes below ``-least``."""
+        ...
+
+
+class Within(ABC, Generic[Seen]):
+    """Has the domain of something else."""
+
+    @property
+    @abstractmethod
+    def domain(self) -> Domain[Seen]: ...
+
+    def canonical(self, theta: FloatArray) -> FloatArray:
+        return self.domain.canonical(theta)
+
+    def snapped(self, theta: FloatArray) -> FloatArray | None:
+        return self.domain.snapped(theta)
+
+    def inside(self, at: Seen, least: float) -> Iterator[FloatArray]:
+        return self.domain.inside(at, least)
 
 
 def snapped(layout: Layout, theta: FloatArray) -> FloatArray | None:

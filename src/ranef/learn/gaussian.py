@@ -21,8 +21,8 @@ from ranef.learn.draws import draw_posterior
 from ranef.learn.held import Given, Held, Holding, hold, whole_point
 from ranef.learn.minimise import Step, minimise
 from ranef.learn.newton import Point
-from ranef.learn.noise import precise_enough, standard_error
-from ranef.learn.posterior import exact_conditional, exact_posterior, posterior_draws
+from ranef.learn.noise import precise_enough
+from ranef.learn.posterior import exact_conditional, exact_posterior, stochastic_outcome
 from ranef.learn.probes import Probes, draw_probes
 from ranef.learn.root import Equations, Root, coarse_start
 from ranef.learn.saturation import saturated
@@ -44,7 +44,7 @@ from ranef.learn.uncertainty import (
     shift_of_modes,
 )
 from ranef.learn.unprofiled import Unprofiled
-from ranef.learn.walks import with_drawn_levels, with_exact_levels
+from ranef.learn.walks import with_exact_levels
 from ranef.solve.cross_products import CrossProducts, cross_products
 
 FloatArray = npt.NDArray[np.float64]
@@ -264,24 +264,12 @@ def _stochastic_model(
 ) -> Model:
     criterion, at = problem.criterion, found.at
     names = [spec.name for spec in problem.design.spec.groups]
-    draws = precise_enough(
+    deviances = precise_enough(
         lambda count, skip: stochastic_deviance(criterion, at, names, count, seed, skip), max(probes, LOGDET_PROBES)
     )
     fixed = fixed_effects(criterion, at, shift_of_modes(criterion.cross, at))
     sample = draw_posterior(problem, at, fixed, max(probes, POSTERIOR_DRAWS), seed)
-    outcome = Outcome(
-        at=at,
-        solver="stochastic",
-        deviance=float(draws.mean()),
-        deviance_error=standard_error(draws),
-        deviance_draws=tuple(draws.tolist()),
-        converged=found.converged,
-        history=found.history,
-        conditional=with_drawn_levels(sample, fixed, problem.design.groups),
-        posterior=posterior_draws(problem, at, sample),
-        noise=noise,
-        probes=probes,
-    )
+    outcome = stochastic_outcome(problem, found, deviances, fixed, sample, noise, probes)
     return assemble(problem, outcome, fixed, uncertainty, begun, holding=holding)
 
 

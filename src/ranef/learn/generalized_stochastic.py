@@ -11,15 +11,14 @@ import numpy.typing as npt
 
 from ranef.artifact.model import Model
 from ranef.errors import FitError
-from ranef.learn.assemble import Outcome, assemble, natural
+from ranef.learn.assemble import assemble, natural
 from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, noise, search_doubling
 from ranef.learn.draws import Draws, draws_from
 from ranef.learn.held import Given, Held, Holding, whole_point
 from ranef.learn.laplace import EXACT, Laplace, origin
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
-from ranef.learn.noise import standard_error
-from ranef.learn.posterior import posterior_draws
+from ranef.learn.posterior import stochastic_outcome
 from ranef.learn.prepared import (
     Generalized,
     describe,
@@ -48,7 +47,6 @@ from ranef.learn.uncertainty import (
     free_parameters,
     inverse_information,
 )
-from ranef.learn.walks import with_drawn_levels
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -187,19 +185,8 @@ def stochastic_model(
     names = tuple(spec.name for spec in prepared.design.spec.groups)
     deviances = laplace_deviance(laplace, at, names, max(probes, LOGDET_PROBES), seed)
     sample = _posterior(laplace, at, fixed, max(probes, POSTERIOR_DRAWS), seed)
-    outcome = Outcome(
-        at=at,
-        solver="stochastic",
-        deviance=float(deviances.mean()),
-        deviance_error=standard_error(deviances),
-        deviance_draws=tuple(deviances.tolist()),
-        converged=found.converged,
-        history=found.history,
-        conditional=with_drawn_levels(sample, fixed, problem.design.groups),
-        posterior=posterior_draws(problem, at, sample),
-        noise=_bordered(noise, m),
-        probes=probes,
-    )
+    ended = replace(found, at=at)
+    outcome = stochastic_outcome(problem, ended, deviances, fixed, sample, _bordered(noise, m), probes)
     described = describe(family, method, phi, covariance, p)
     lost = np.zeros((m + 1, unknown.shape[1]))
     lost[:m] = unknown[:m]

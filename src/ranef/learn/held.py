@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from ranef.learn.boundary import Domain
 from ranef.learn.newton import Point
 from ranef.prior import Layout
 
@@ -145,13 +146,10 @@ def hold(
 At = TypeVar("At", bound=Point)
 
 
-class Objective(Protocol[At]):
+class Objective(Domain[At], Protocol[At]):
     """An objective over all parameters: of `ranef.learn.minimise`, or the equations of `ranef.learn.root`."""
 
     def evaluate(self, theta: FloatArray, near: At | None = None, tolerance: float | None = None) -> At: ...
-    def canonical(self, theta: FloatArray) -> FloatArray: ...
-    def snapped(self, theta: FloatArray) -> FloatArray | None: ...
-    def inside(self, at: At, least: float) -> Iterator[FloatArray]: ...
 
 
 @dataclass(frozen=True, eq=False)

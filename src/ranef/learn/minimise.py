@@ -8,7 +8,7 @@ the criterion; otherwise the search restarts from a small positive variance in t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.errors import FitError
+from ranef.learn.boundary import Domain
 from ranef.learn.newton import Point, corrected, is_positive, newton_step
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,7 +41,7 @@ class Valued(Point, Protocol):
 At = TypeVar("At", bound=Valued)
 
 
-class Objective(Protocol[At]):
+class Objective(Domain[At], Protocol[At]):
     """What `minimise` works on: `ranef.learn.criterion.Criterion`, or a Laplace deviance."""
 
     @property
@@ -50,18 +51,6 @@ class Objective(Protocol[At]):
 
     def evaluate(self, theta: FloatArray, near: At | None = None) -> At:
         """The criterion at ``theta``; ``near`` is a point to start inner searches from."""
-        ...
-
-    def canonical(self, theta: FloatArray) -> FloatArray:
-        """An equivalent ``theta`` with no negative diagonal of ``Lambda``."""
-        ...
-
-    def snapped(self, theta: FloatArray) -> FloatArray | None:
-        """``theta`` with nearly zero diagonals at zero; None if there are none."""
-        ...
-
-    def inside(self, at: At, least: float) -> Iterator[FloatArray]:
-        """Points off the boundary where the criterion should be lower."""
         ...
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import Posterior, PosteriorDraws, PosteriorStage
 from ranef.kernel.eliminate import reduce_levels
-from ranef.learn.assemble import Problem
+from ranef.learn.assemble import Outcome, Problem
 from ranef.learn.criterion import Criterion, Evaluation
 from ranef.learn.draws import Draws
 from ranef.learn.laplace import LaplacePoint
 from ranef.learn.newton import Point
+from ranef.learn.noise import standard_error
+from ranef.learn.root import Estimated, Root
 from ranef.learn.uncertainty import FixedEffects
+from ranef.learn.walks import with_drawn_levels
 
 FloatArray = npt.NDArray[np.float64]
+
+At = TypeVar("At", bound=Estimated)
 
 
 def exact_conditional(criterion: Criterion, at: Evaluation, fixed: FixedEffects) -> list[FloatArray]:
@@ -93,4 +100,42 @@ def posterior_draws(problem: Problem, at: Point, draws: Draws) -> PosteriorDraws
         known=tuple(known),
         draws=tuple(values),
         beta=draws.beta,
+    )
+
+
+def stochastic_outcome(
+    problem: Problem,
+    found: Root[At],
+    deviances: FloatArray,
+    fixed: FixedEffects,
+    draws: Draws,
+    noise: FloatArray,
+    probes: int,
+) -> Outcome:
+    """What the stochastic solver ends with.
+
+    Parameters
+    ----------
+    problem : Problem
+    found : Root
+        At a point over all parameters.
+    deviances : float64 array
+        By each probe alone.
+    fixed : FixedEffects
+    draws : Draws
+    noise, probes
+        As of `Outcome`.
+    """
+    return Outcome(
+        at=found.at,
+        solver="stochastic",
+        deviance=float(deviances.mean()),
+        deviance_error=standard_error(deviances),
+        deviance_draws=tuple(deviances.tolist()),
+        converged=found.converged,
+        history=found.history,
+        conditional=with_drawn_levels(draws, fixed, problem.design.groups),
+        posterior=posterior_draws(problem, found.at, draws),
+        noise=noise,
+        probes=probes,
     )

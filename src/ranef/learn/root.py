@@ -7,7 +7,7 @@ shortened.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.errors import FitError
+from ranef.learn.boundary import Domain
 from ranef.learn.minimise import Step
 from ranef.learn.newton import Point, corrected, newton_step
 
@@ -45,23 +46,11 @@ class Estimated(Point, Protocol):
 At = TypeVar("At", bound=Estimated)
 
 
-class Equations(Protocol[At]):
+class Equations(Domain[At], Protocol[At]):
     """What `find_root` works on: `ranef.learn.stochastic.Estimating`, or a Laplace score."""
 
     def evaluate(self, theta: FloatArray, near: At | None, tolerance: float) -> At:
         """Score and metric at ``theta``, solved to ``tolerance``; ``near`` is a point to start from."""
-        ...
-
-    def canonical(self, theta: FloatArray) -> FloatArray:
-        """An equivalent ``theta`` with no negative diagonal of ``Lambda``."""
-        ...
-
-    def snapped(self, theta: FloatArray) -> FloatArray | None:
-        """``theta`` with nearly zero diagonals at zero; None if there are none."""
-        ...
-
-    def inside(self, at: At, least: float) -> Iterator[FloatArray]:
-        """Points off the boundary that the scores prefer."""
         ...
 
 

@@ -6,15 +6,17 @@ exact, and only what the rest adds is averaged over the probes (`ranef.learn.pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.errors import FitError
+from ranef.learn.boundary import Within
 from ranef.learn.criterion import EXACT, Criterion, chain_rule, curvature, information, tangents
 from ranef.learn.finite import check_finite
+from ranef.learn.newton import Point
 from ranef.learn.probes import Probes
 from ranef.learn.shifts import apart, shifts
 from ranef.learn.traces import grams, traces
@@ -28,7 +30,7 @@ GIVEN_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Estimating:
+class Estimating(Within[Point]):
     """What the estimating function is a function of, besides ``theta``.
 
     Attributes
@@ -53,14 +55,9 @@ class Estimating:
         warm = None if near is None or near.warm["solution"].shape[1] != sides else near.warm
         return estimate(self, theta, warm, TOLERANCE if tolerance is None else tolerance)
 
-    def canonical(self, theta: FloatArray) -> FloatArray:
-        return self.criterion.canonical(theta)
-
-    def snapped(self, theta: FloatArray) -> FloatArray | None:
-        return self.criterion.snapped(theta)
-
-    def inside(self, at: Estimate, least: float) -> Iterator[FloatArray]:
-        return self.criterion.inside(at, least)
+    @property
+    def domain(self) -> Criterion:
+        return self.criterion
 
 
 @dataclass(frozen=True, eq=False)

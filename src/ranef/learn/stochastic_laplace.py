@@ -9,7 +9,7 @@ spread is the Monte-Carlo error. The tangents come from the same batch of solves
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -18,10 +18,12 @@ import numpy.typing as npt
 from scipy.linalg import block_diag
 
 from ranef.kernel.weighted import add_variances
+from ranef.learn.boundary import Within
 from ranef.learn.criterion import chain_rule, curvature
 from ranef.learn.directions import along, components, directions
 from ranef.learn.finite import check_finite
 from ranef.learn.laplace import (
+    AtMode,
     Laplace,
     Sides,
     Tangents,
@@ -52,7 +54,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class LaplaceEquations:
+class LaplaceEquations(Within[AtMode]):
     """What the estimating function is a function of, besides its parameters.
 
     Attributes
@@ -80,14 +82,9 @@ class LaplaceEquations:
         """`estimate_laplace`."""
         return estimate_laplace(self, theta, near, TOLERANCE if tolerance is None else tolerance)
 
-    def canonical(self, theta: FloatArray) -> FloatArray:
-        return self.problem.canonical(theta)
-
-    def snapped(self, theta: FloatArray) -> FloatArray | None:
-        return self.problem.snapped(theta)
-
-    def inside(self, at: LaplaceEstimate, least: float) -> Iterator[FloatArray]:
-        return self.problem.inside(at, least)
+    @property
+    def domain(self) -> Laplace:
+        return self.problem
 
 
 @dataclass(frozen=True, eq=False)

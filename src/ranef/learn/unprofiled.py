@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.learn.criterion import Criterion, Evaluation, chain_rule, curvature
+from ranef.learn.held import Objective
 from ranef.learn.newton import Point
 
 FloatArray = npt.NDArray[np.float64]
@@ -22,20 +23,11 @@ FloatArray = npt.NDArray[np.float64]
 At = TypeVar("At", bound=Point)
 
 
-class Profiled(Protocol[At]):
-    """`ranef.learn.criterion.Criterion`, or `ranef.learn.stochastic.Estimating`."""
-
-    def evaluate(self, theta: FloatArray, near: At | None = None, tolerance: float | None = None) -> At: ...
-    def canonical(self, theta: FloatArray) -> FloatArray: ...
-    def snapped(self, theta: FloatArray) -> FloatArray | None: ...
-    def inside(self, at: At, least: float) -> Iterator[FloatArray]: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Unprofiled(Generic[At]):
     """A criterion, or estimating equations, over ``(theta, log sigma^2)``."""
 
-    profiled: Profiled[At]
+    profiled: Objective[At]
     criterion: Criterion
 
     @property
