@@ -202,7 +202,7 @@ def test_updated_levels_are_at_the_maximum(data, name, spread):
 
 
 @pytest.mark.parametrize("spread", ["diagonal", "full"])
-@pytest.mark.parametrize("name", ["two factors", "slopes", "attributes", "history", "walk", "two terms"])
+@pytest.mark.parametrize("name", ["two factors", "slopes", "attributes", "history", "three sides", "walk", "two terms"])
 def test_what_uncertainty_adds_to_the_squares(data, name, spread):
     design, state, parameters = start(data, name, spread, weighted=name == "slopes")
     with engine(1) as pool:

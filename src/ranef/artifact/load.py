@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from ranef.artifact.arrays import Shelf, draws_of, groups_of, posterior_of, sample_of, thresholds_of
 from ranef.artifact.implicit import ImplicitModel
 from ranef.artifact.implicit_files import IMPLICIT, ImplicitManifest, implicit_model
+from ranef.artifact.latent import latent_of
 from ranef.artifact.manifest import (
     ARRAYS_FILE,
     FORMAT,
@@ -191,6 +192,7 @@ def _model(manifest: Manifest, levels: Sequence[Levels], attributes: Mapping[str
         sample=sample,
         thresholds=thresholds_of(groups, p, len(phi), shelf),
         attributes=attributes,
+        latent=latent_of(manifest.latent, manifest.spec.latent, levels, shelf),
     )
 
 

@@ -107,6 +107,27 @@ class SampleEntry(msgspec.Struct, frozen=True):
     thin: int
 
 
+class FieldEntry(msgspec.Struct, frozen=True):
+    """A factor of a latent term's side.
+
+    Attributes
+    ----------
+    levels : int
+        Which of the manifest's levels.
+    owners : int or None
+        Of a history, likewise.
+    combination : bool
+        Whether it is a product of columns.
+    rank : int
+        Numbers of a vector.
+    """
+
+    levels: int
+    owners: int | None
+    combination: bool
+    rank: int
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """A model without its arrays and levels.
 
@@ -123,6 +144,8 @@ class Manifest(msgspec.Struct, frozen=True):
         Every other file, by its path in the directory.
     attributes : mapping of str to str
         From the key of a table of attributes to its Parquet file.
+    latent : tuple of tuples of tuples of FieldEntry
+        For each latent term and side, its factors.
     """
 
     format: str
@@ -142,6 +165,7 @@ class Manifest(msgspec.Struct, frozen=True):
     family_parameters: tuple[dict[str, Any], ...] = ()
     sample: SampleEntry | None = None
     attributes: dict[str, str] = {}
+    latent: tuple[tuple[tuple[FieldEntry, ...], ...], ...] = ()
 
 
 def upgraded(plain: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ranef.design.spec import DesignSpec
 from ranef.table import Combination, Levels
 
 if TYPE_CHECKING:
+    from ranef.artifact.latent import LatentModel
     from ranef.family import Family
 
 FloatArray = npt.NDArray[np.float64]
@@ -76,7 +77,7 @@ class FitInfo(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
-    method : {"reml", "ml", "laplace", "joint", "gibbs"}
+    method : {"reml", "ml", "laplace", "joint", "gibbs", "vb"}
     nobs : int
     dropped : int
         Rows left out; ``dropped_missing`` counts them by column, ``dropped_zero_weight`` those of weight zero.
@@ -114,6 +115,8 @@ class FitInfo(msgspec.Struct, frozen=True):
         deviations of factors whose every level has one outcome, ``theta`` of counts that vary as Poisson ones.
     empty_categories : tuple of str
         Levels of an ordinal response's column that no row has; the model has no such category.
+    elbo : float
+        Of ``"vb"``: the lower bound of the log marginal likelihood, which has no value itself; NaN elsewhere.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -150,6 +153,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     locked: tuple[str, ...] = ()
     unbounded: tuple[str, ...] = ()
     empty_categories: tuple[str, ...] = ()
+    elbo: float = float("nan")
 
     @property
     def mode_gradient(self) -> float | None:
@@ -376,6 +380,8 @@ class Model:
     sample : Sample or None
         Of a Bayesian fit. ``beta``, ``vcov``, the groups' arrays and ``phi`` are then posterior means and covariances,
         each over all other parameters.
+    latent : tuple of LatentModel
+        One for each of ``spec.latent``. The additive part is given them.
     """
 
     spec: DesignSpec
@@ -393,6 +399,7 @@ class Model:
     sample: Sample | None = None
     thresholds: Thresholds | None = None
     attributes: Mapping[str, pa.Table] = field(default_factory=dict)
+    latent: tuple[LatentModel, ...] = ()
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from ranef.artifact.arrays import to_arrays
+from ranef.artifact.latent import FieldModel
 from ranef.artifact.manifest import (
     ARRAYS_FILE,
     ATTRIBUTES_FOLDER,
@@ -25,6 +26,7 @@ from ranef.artifact.manifest import (
     MANIFEST_FILE,
     SCHEMA,
     DrawsEntry,
+    FieldEntry,
     FileEntry,
     GroupEntry,
     Header,
@@ -135,8 +137,10 @@ def check_target(path: str | os.PathLike[str]) -> None:
 
 def _write(model: Model, folder: Path, posterior: bool) -> None:
     (folder / LEVELS_FOLDER).mkdir()
-    owners = [group.owners for group in model.groups if group.owners is not None]
-    distinct = _distinct([*model.column_levels.values(), *(group.levels for group in model.groups), *owners])
+    fields: list[GroupModel | FieldModel] = [*model.groups]
+    fields += [field for term in model.latent for side in term.sides for field in side]
+    of_fields = [levels for field in fields for levels in (field.levels, field.owners) if levels is not None]
+    distinct = _distinct([*model.column_levels.values(), *of_fields])
     entries = write_levels(folder, distinct)
     attributes = {key: f"{ATTRIBUTES_FOLDER}/{number}.parquet" for number, key in enumerate(model.attributes)}
     if attributes:
@@ -165,6 +169,10 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
             for name in [ARRAYS_FILE, *(entry.file for entry in entries), *attributes.values()]
         },
         attributes=attributes,
+        latent=tuple(
+            tuple(tuple(_field_entry(field, distinct) for field in side) for side in term.sides)
+            for term in model.latent
+        ),
     )
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
     sealed(folder / MANIFEST_FILE)
@@ -221,6 +229,12 @@ def _posterior_entry(model: Model) -> PosteriorEntry | None:
 
 def _draws_entry(model: Model) -> DrawsEntry | None:
     return DrawsEntry(model.posterior.chain) if isinstance(model.posterior, PosteriorDraws) else None
+
+
+def _field_entry(field: FieldModel, distinct: list[Levels]) -> FieldEntry:
+    owners = None if field.owners is None else _place(field.owners, distinct)
+    rank = len(field.covariance)
+    return FieldEntry(_place(field.levels, distinct), owners, field.combination is not None, rank)
 
 
 def _sample_entry(model: Model) -> SampleEntry | None:

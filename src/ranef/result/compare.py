@@ -60,6 +60,11 @@ def anova_table(models: Sequence[Model], names: Sequence[str]) -> Columns:
     the differences probe by probe; `difference` has the details.
     """
     for model, name in zip(models, names, strict=True):
+        if model.latent:
+            raise OptionError(
+                f"{name} has latent() or fm(): tests compare likelihoods, of which method='vb' has a lower bound only; "
+                "compare predictions on rows that were held out"
+            )
         if model.sample is not None:
             raise OptionError(
                 f"{name} was fitted with method='gibbs': tests compare maxima of the likelihood, which it has not; fit "

@@ -25,6 +25,11 @@ def deviance(model: Model) -> float:
     OptionError
         The fit is Bayesian; so too below.
     """
+    if model.info.method == "vb":
+        raise OptionError(
+            "a fit with method='vb' has a lower bound of the likelihood, Fit.elbo, but no loglik, deviance, AIC or "
+            "BIC; compare models by their predictions on rows that were held out"
+        )
     if model.sample is not None:
         raise OptionError(
             "a fit with method='gibbs' has no maximum of the likelihood, hence no loglik, deviance, AIC or BIC: "
@@ -70,10 +75,11 @@ def r2(model: Model) -> tuple[float, float] | None:
 
     Nakagawa and Schielzeth (2013), Methods in Ecology and Evolution 4; with random slopes as Johnson (2014), same
     journal, 5: the random part's variance is its mean over the rows; other families as Nakagawa, Johnson and Schielzeth
-    (2017), J. R. Soc. Interface 14, with the theoretical variance. None where `residual_variance` is.
+    (2017), J. R. Soc. Interface 14, with the theoretical variance. None where `residual_variance` is, and for models
+    with latent terms.
     """
     info, residual = model.info, residual_variance(model)
-    if residual is None:
+    if residual is None or model.latent:
         return None
     total = info.fixed_variance + info.random_variance + residual
     return info.fixed_variance / total, (info.fixed_variance + info.random_variance) / total
@@ -82,4 +88,8 @@ def r2(model: Model) -> tuple[float, float] | None:
 def icc(model: Model) -> float | None:
     """Intraclass correlation given the fixed part: random variance over random plus residual variance."""
     residual = residual_variance(model)
-    return None if residual is None else model.info.random_variance / (model.info.random_variance + residual)
+    return (
+        None
+        if residual is None or model.latent
+        else model.info.random_variance / (model.info.random_variance + residual)
+    )

@@ -37,7 +37,7 @@ def document(fit: Fit) -> dict[str, Any]:
         return _implicit(fit)
     info = fit.model.info
     # a Bayesian fit has none
-    likelihood = fit.model.sample is None
+    likelihood = fit.model.sample is None and not fit.model.latent
     levels = {spec.name: len(group.levels) for spec, group in zip(fit.model.spec.groups, fit.model.groups, strict=True)}
     return {
         "method": info.method,

@@ -316,7 +316,9 @@ class Fit(Estimates):
     def __repr__(self) -> str:
         family = "" if self.family == "gaussian" else f"{self.family} ({self.link}), "
         how = f"{family}{self.method.upper()}, {self.nobs:,} rows"
-        if self.model.sample is None:
+        if self.model.latent:
+            how += f", bound {self.elbo:.4f}"
+        elif self.model.sample is None:
             how += f", deviance {self.deviance:.4f}"
         return f"<ranef.Fit {self._formula!r}, {how}>"
 

@@ -35,8 +35,16 @@ class FittedModel:
 
     @property
     def method(self) -> str:
-        """``"reml"`` or ``"ml"``; of other families ``"laplace"`` or ``"joint"``; of a Bayesian fit ``"gibbs"``."""
+        """``"reml"`` or ``"ml"``; of other families ``"laplace"`` or ``"joint"``; of a Bayesian fit ``"gibbs"``.
+
+        ``"vb"`` of a model with latent terms.
+        """
         return self.model.info.method
+
+    @property
+    def elbo(self) -> float:
+        """The lower bound of the log marginal likelihood that ``method="vb"`` raises; NaN for other methods."""
+        return self.model.info.elbo
 
     @property
     def nobs(self) -> int:

@@ -23,6 +23,7 @@ from ranef.formula.operations import FIELDS
 from ranef.learn import gaussian, generalized
 from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.doubling import MOST_PROBES
+from ranef.learn.factor.fit import fit_factors
 from ranef.learn.gaussian import Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
 from ranef.learn.gibbs import fit_gibbs
@@ -33,9 +34,10 @@ from ranef.result.covariance import given_covariances
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
 from ranef.result.implicit_front import IMPLICIT, fit_pairs
+from ranef.result.latent_options import method_with_latent, refuse_with_latent
 from ranef.result.lock import given_of_others, lock_terms, with_locked, without
 from ranef.result.options import check_whole, choice
-from ranef.result.progress import compiling, counter, steps
+from ranef.result.progress import compiling, counter, steps, sweeps
 from ranef.result.sampling import read_sampling
 from ranef.result.warm import start_of
 from ranef.result.warn import warn_about_fit
@@ -58,7 +60,7 @@ def fit(
     *,
     family: str | Family | Callable[..., Family] = "gaussian",
     link: str | None = None,
-    method: Literal["reml", "ml", "laplace", "joint", "gibbs"] | None = None,
+    method: Literal["reml", "ml", "laplace", "joint", "gibbs", "vb"] | None = None,
     weights: str | npt.ArrayLike | None = None,
     offset: str | None = None,
     tables: Mapping[str, Any] | None = None,
@@ -102,7 +104,8 @@ def fit(
     link : str, optional
         Default: the family's first. ``"identity"`` of gaussian; ``"logit"``, ``"probit"`` and ``"cloglog"`` of
         bernoulli, binomial and ordinal; ``"log"`` of the others.
-    method : {"reml", "ml", "laplace", "joint", "gibbs"}, optional
+    method : {"reml", "ml", "laplace", "joint", "gibbs", "vb"}, optional
+        ``"vb"`` for a formula with ``latent()`` or ``fm()``: variational Bayes, see the notes.
         Gaussian: restricted (the default) or full maximum likelihood. Other families: the Laplace approximation of the
         likelihood, maximised over all parameters (the default, lme4's ``nAGQ = 1``), or with the fixed effects at
         their joint mode with the random effects (``nAGQ = 0``: faster, fixed effects a little closer to zero).
@@ -259,7 +262,8 @@ def fit(
         if value is not None:
             raise OptionError(f"{name}= belongs to family='implicit'; leave it out")
     distribution = family_of(family, link)
-    method_ = _method(distribution, method)
+    parsed = parse(formula)
+    method_ = _method(distribution, method, bool(parsed.latent))
     solver = cast(Solver, choice("solver", solver, SOLVERS))
     missing = cast(Missing, choice("missing", missing, MISSING))
     if probes != "auto" and not (isinstance(probes, int) and 2 <= probes <= MOST_PROBES):
@@ -286,10 +290,18 @@ def fit(
         raise OptionError(f"start={type(start).__name__}: give an earlier Fit")
     if isinstance(covariance, str) and covariance == "keep":
         raise OptionError("covariance='keep' is for refit(), which has a fit to keep; give a table or a Fit")
-    parsed = parse(formula)
-    _refuse_latent(parsed)
     if distribution.kind != "number" or method_ == "gibbs":
         _refuse_shared(parsed)
+    factors = bool(parsed.latent)
+    if factors:
+        refuse_with_latent(
+            {
+                "covariance=": covariance is not None,
+                "start=": start is not None,
+                "lock=": lock is not None,
+                "solver='bound'": solver == "bound",
+            },
+        )
     source = open_source(data)
     place = storage(memory)
     with engine(threads, place) as pool, telling_of_compilation(compiling(progress)):
@@ -318,7 +330,18 @@ def fit(
                 method_ = "joint"
         if solver == "bound":
             _check_bound(given, method_, distribution)
-        if bayesian is not None:
+        if factors:
+            model = fit_factors(
+                design,
+                pool,
+                solver=solver,
+                probes=None if probes == "auto" else probes,
+                seed=seed,
+                tolerance=tolerance,
+                max_sweeps=max_iterations,
+                report=sweeps(progress),
+            )
+        elif bayesian is not None:
             model = fit_gibbs(
                 design,
                 distribution,
@@ -385,26 +408,21 @@ def _raw(relative: Mapping[str, FloatArray], sigma: float) -> dict[str, FloatArr
     return {name: sigma**2 * covariance for name, covariance in relative.items()}
 
 
-def _refuse_latent(formula: Formula) -> None:
-    for term in formula.latent:
-        raise FormulaError(
-            f"{term.kind}() cannot be fitted by this version of ranef.", formula.text, term.span.start, term.span.end
-        )
-
-
 def _refuse_shared(formula: Formula) -> None:
     for bars in formula.random:
         if any(isinstance(factor, Call) and factor.function in FIELDS for factor in bars.group):
             raise FormulaError(
-                "Random effects of bag() and rw() are fitted in Gaussian models by method='reml' or 'ml'; for others add "
-                "the levels as columns of their own.",
+                "Random effects of bag() and rw() are fitted in Gaussian models by method='reml' or 'ml'; for others "
+                "add the levels as columns of their own.",
                 formula.text,
                 bars.span.start,
                 bars.span.end,
             )
 
 
-def _method(family: Family, method: str | None) -> str:
+def _method(family: Family, method: str | None, latent: bool) -> str:
+    if latent:
+        return method_with_latent(family, method)
     known = METHODS if family.kind == "number" else METHODS_GENERALIZED
     if isinstance(method, str) and method.lower() == "gibbs":
         # refused with the families that it is for

@@ -112,6 +112,10 @@ def confint(
 
 def _check_kept(model: Model, method: str) -> None:
     held, locked = model.info.held, model.info.locked
+    if model.latent:
+        raise OptionError(
+            f"method={method!r} needs a likelihood, which a model with latent() has not; use method='wald'"
+        )
     if locked:
         raise OptionError(
             f"method={method!r} learns every coefficient anew, but those of {', '.join(locked)} are kept from an "

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ranef.learn.gaussian import STOCHASTIC_TOLERANCE, TOLERANCE
 from ranef.learn.minimise import Step
+from ranef.solve.sweeps import Parameters, State
 
 FloatArray = npt.NDArray[np.float64]
 Count: TypeAlias = Callable[[int, int], None]  # how many are done, and of how many
@@ -60,6 +61,29 @@ def steps(
         line = f"step {step.iteration}: {value}to gain {step.decrement:.2g}, {step.seconds:.1f} s"
         noise = f", residual {sigma2**0.5:.4f}" if residual else ""
         _write(f"{line}{_left(remaining(taken, end))}; sd {sds}{noise}{note}\n")
+
+    return report
+
+
+def sweeps(progress: bool | None) -> Callable[[int, State, Parameters, float], None] | None:
+    """What sweeps over latent terms call after each: number, state, parameters and bound; None for silence.
+
+    Parameters
+    ----------
+    progress : bool or None
+        None: on a terminal, from the second second on.
+    """
+    if _silent(progress):
+        return None
+    begun = time.perf_counter()
+    before = math.nan
+
+    def report(number: int, state: State, parameters: Parameters, bound: float) -> None:
+        nonlocal before
+        seconds, rise, before = time.perf_counter() - begun, bound - before, bound
+        if progress or seconds >= SECONDS:
+            gain = "" if math.isnan(rise) else f", the bound rose by {rise / len(state.residual):.2g} a row"
+            _write(f"sweep {number}: {seconds:.0f} s{gain}\n")
 
     return report
 

@@ -13,6 +13,7 @@ from ranef.design.build import Design, Group
 from ranef.errors import DataError, counted
 from ranef.result.options import check_whole, choice
 from ranef.result.quantiles import quantiles
+from ranef.score.latent import latent_part, latent_rows
 from ranef.score.rows import Batch, GroupBatch
 from ranef.score.sampled import kept_sample, linear_predictors, sampled_rows
 from ranef.score.units import Units
@@ -50,6 +51,9 @@ def linear_predictor(model: Model, design: Design) -> FloatArray:
         values[rows] = fixed_values(model, part)
         for effect in _effects(model, part):
             values[rows] += effect
+        if model.latent:
+            terms = {t: latent_rows(one) for t, one in enumerate(part.latent)}
+            values[rows] += latent_part(model, terms, np.arange(len(part.y)), interval=False, prior=False)[0]
     return values
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.design.columns import Categories
+from ranef.errors import OptionError
 from ranef.prior import factor_of
 from ranef.result.options import check_whole
 from ranef.result.residuals import check_rows, fixed_values, random_values
@@ -58,6 +59,11 @@ def simulate(model: Model, design: Design, count: int = 1, seed: int = 0, condit
 def draws(model: Model, design: Design, count: int, seed: int = 0, conditional: bool = False) -> Iterator[FloatArray]:
     """The columns of `simulate` one after the other, each of shape (rows,)."""
     check_whole("seed", seed, 0)
+    if model.latent:
+        raise OptionError(
+            "simulate() and what refits to simulated responses know random effects only, not latent(); "
+            "predict(interval='prediction') has the distribution of new responses"
+        )
     fixed = fixed_values(model, design)
     if conditional:
         check_rows(model, design)

@@ -18,11 +18,14 @@ from ranef.result.text import align, format_numbers, format_p, r_coefficients
 FloatArray = npt.NDArray[np.float64]
 
 WIDTH = 100
+# of a latent term, the standard deviations that are shown
+COMPONENTS = 6
 HOW = {
     "reml": "REML",
     "ml": "maximum likelihood",
     "laplace": "maximum likelihood (Laplace approximation)",
     "joint": "maximum likelihood (joint modes, nAGQ = 0)",
+    "vb": "variational Bayes",
 }
 
 
@@ -68,6 +71,7 @@ def summary_text(
         _heading(model, model.spec.formula if formula is None else formula, ddf),
         _criteria(model),
         [] if quantiles is None else _residual_quantiles(quantiles),
+        _latent_terms(model),
         [*_random_effects(model), *_dispersion(model), *_counts(model)],
         _fixed_effects(model, ddf),
         _thresholds(model),
@@ -112,6 +116,8 @@ def _criteria(model: Model) -> list[str]:
     error = info.deviance_error / 2
     noise = [f"Monte-Carlo error of the log-likelihood: {error:.2g}; varcorr() has those of the variances"]
     noise = noise if info.deviance_error else []
+    if info.method == "vb":
+        return [f"Lower bound of the log-likelihood: {info.elbo:.1f}"]
     if info.method == "reml":
         return [f"REML criterion at convergence: {info.deviance:.1f}", *noise]
     values = [aic(model), bic(model), loglik(model), info.deviance]
@@ -148,6 +154,25 @@ def _random_effects(model: Model) -> list[str]:
         header.append("Corr" if j == 0 else "")
         columns.append([cells[j] if j < len(cells) else "" for cells in correlations])
     return ["Random effects:", *align(header, columns, left=2, indent=" ")]
+
+
+def _latent_terms(model: Model) -> list[str]:
+    """For each factor of each latent term its levels, and the standard deviations of its first components."""
+    if not model.latent:
+        return []
+    lines = ["Latent terms:"]
+    for spec, term in zip(model.spec.latent, model.latent, strict=True):
+        lines += textwrap.wrap(f"{spec.text}, rank {term.rank}", WIDTH - 1, initial_indent=" ", subsequent_indent="   ")
+        fields = list(zip(spec.sides, term.sides, strict=True))
+        names = [one.name for specs, _ in fields for one in specs]
+        models = [one for _, side in fields for one in side]
+        shown = min(term.rank, COMPONENTS)
+        deviations = [[f"{sd:.3f}" for sd in np.sqrt(np.diag(one.covariance))[:shown]] for one in models]
+        levels = [str(len(one.levels)) for one in models]
+        header = ["Factor", "Levels", "Std.Dev.", *[""] * (shown - 1)]
+        columns = [[of[j] for of in deviations] for j in range(shown)]
+        lines += align(header, [names, levels, *columns], left=1, indent="  ")
+    return lines
 
 
 def _correlation_cells(model: Model, variances: list[VarianceRow]) -> list[list[str]]:
@@ -245,7 +270,9 @@ def _search(model: Model) -> list[str]:
     seconds = info.seconds
     state = "Converged" if info.converged else "NOT converged"
     took = f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2g}"
-    if info.mode_gradient is None:
+    if info.method == "vb":
+        lines = [f"{state} after {counted(info.iterations, 'sweep')} in {took} s"]
+    elif info.mode_gradient is None:
         after = counted(info.iterations, "evaluation")
         lines = [f"{state} after {after} in {took} s; largest gradient {info.gradient:.1g} standard errors"]
     else:

@@ -58,7 +58,12 @@ def warn_about_fit(model: Model, numbers: str | None = None) -> None:
             f"{info.gradient:.2g} standard errors. Raise max_iterations, start from a simpler fit (start=), or drop a "
             "random effect"
         )
-        if info.mode_gradient is not None:
+        if info.method == "vb":
+            message = (
+                f"not converged after {counted(info.iterations, 'sweep')}: the bound still rises. Raise "
+                "max_iterations; predictions are often as good already"
+            )
+        elif info.mode_gradient is not None:
             message = (
                 f"not converged after {counted(info.iterations, 'step')}: the gradient's norm is "
                 f"{info.mode_gradient:.2g} of that without random effects, and not within the tolerance. Raise "

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ranef.artifact.model import FloatArray, Model, Posterior
 from ranef.errors import LevelError, OptionError, counted
+from ranef.score.latent import latent_part
 from ranef.score.rows import Batch, GroupBatch, Rows, Unknown, batches, read_rows, with_units_met
 from ranef.score.sampled import kept_sample, linear_predictors, predicted, sampled_rows
 from ranef.score.scale import Interval, Kind, Scaled, check_kind, normal_quantile, on_scale
@@ -132,6 +133,12 @@ def predict(
     for batch in batches(model, rows, selection, size, _order(model, rows) if interval else None):
         here = batch.rows
         fit[here] = _expected(model, batch)
+        latent_variance: FloatArray | float = 0.0
+        if rows.latent:
+            new = interval == "prediction"
+            products, found_variance = latent_part(model, rows.latent, here, interval=bool(interval), prior=new)
+            fit[here] += products
+            latent_variance = latent_variance if found_variance is None else found_variance
         if interval and joint is not None:
             if few or not isinstance(joint, Posterior):
                 variance = coefficient_variance(joint, batch)
@@ -139,6 +146,7 @@ def predict(
                 met = with_units_met(batch)
                 own = {group.group: group.units for group in met.groups if group.units is not None}
                 variance = coefficient_variance(with_units(joint, model.groups, own), met)
+            variance = variance + latent_variance
             if ordered:
                 from ranef.score.thresholds import threshold_part
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from ranef.design.matrix import Value, model_matrix
 from ranef.design.response import response_columns, response_values
 from ranef.design.spec import DesignSpec, GroupSpec
 from ranef.errors import DataError, counted
+from ranef.score.latent import TermRows, field_rows, latent_columns
 from ranef.score.select import Selection
 from ranef.score.units import Units, units_of
 from ranef.table import (
@@ -65,6 +66,8 @@ class Rows:
         By name of the grouping factor; those with unknown levels only.
     weights : float64 array, shape (rows,), or None
         Trials of ``cbind()``. None where they were not asked for, or the data have no such column.
+    latent : mapping of int to TermRows
+        The latent terms that take part, by place in the model.
     """
 
     table: Table
@@ -72,6 +75,7 @@ class Rows:
     units: Mapping[int, Units]
     unknown: Mapping[str, Unknown]
     weights: FloatArray | None
+    latent: Mapping[int, TermRows] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +173,8 @@ def read_rows(
     numbers += [weight] if weight and weight not in numbers else []
     attributes = joined_attributes(model.attributes, open_tables(tables, source), source)
     fields = [spec.field for spec in model.spec.groups if spec.field is not None]
+    fields += [one for t in selection.latent for side in model.spec.latent[t].sides for one in side]
+    grouping |= latent_columns(model, selection.latent)
     source = with_made_columns(source, attributes, model.spec.periods, fields)
     raw = read_table(source, numbers=numbers, factors=sorted(covariates | grouping))
     codes, units, unknown = dict[int, CodeArray](), dict[int, Units](), dict[str, Unknown]()
@@ -188,11 +194,36 @@ def read_rows(
         if new.any():
             row = int(np.argmax(new))
             unknown[spec.name] = Unknown(int(np.count_nonzero(new)), row, _what(spec, parts, row))
+    latent = {t: _latent_rows(model, t, raw, unknown) for t in selection.latent}
     factors = {name: _extended(name, raw.factors[name], model.column_levels[name]) for name in sorted(covariates)}
     given = None if weight is None else _weights(weight, raw.numbers[weight])
     if of_trials:
         given = response_values(response, raw)[1]
-    return Rows(Table(raw.rows, raw.numbers, factors), codes, units, unknown, given)
+    return Rows(Table(raw.rows, raw.numbers, factors), codes, units, unknown, given, latent)
+
+
+def _latent_rows(model: Model, place: int, raw: Table, unknown: dict[str, Unknown]) -> TermRows:
+    """A latent term on the rows; ``unknown`` is added to."""
+    sides = []
+    for specs, fields in zip(model.spec.latent[place].sides, model.latent[place].sides, strict=True):
+        side = []
+        for spec, own in zip(specs, fields, strict=True):
+            name = spec.columns[-1] if spec.kind == "history" else spec.columns[0]
+            if own.combination is not None:
+                parts = [match(one, raw.factors[one], model.column_levels[one]) for one in spec.columns]
+                codes = encode_combination(parts, own.combination)
+            elif spec.kind == "bag":
+                codes = raw.factors[name].codes
+            else:
+                codes = match(name, raw.factors[name], own.levels if own.owners is None else own.owners)
+            new = codes == UNKNOWN
+            if spec.kind in ("factor", "walk") and spec.name not in unknown and new.any():
+                row = int(np.argmax(new))
+                label = _label([raw.factors[one] for one in spec.columns], row)
+                unknown[spec.name] = Unknown(int(np.count_nonzero(new)), row, label)
+            side.append(field_rows(spec, own, raw, codes))
+        sides.append(tuple(side))
+    return tuple(sides)
 
 
 def _weights(column: str, values: FloatArray) -> FloatArray:

@@ -149,8 +149,7 @@ def sweep(state: State, parameters: Parameters, engine: Engine, noise: Noise | N
     Returns
     -------
     float
-        What uncertain coefficients add to the weighted squares of the rows; 0 where no moments are kept. Exact after a
-        sweep of a model whose latent terms have two sides.
+        What uncertain coefficients add to the weighted squares of the rows; 0 where no moments are kept.
     """
     added = update_fixed(state, parameters, engine, noise)
     of_terms = [0.0] * len(state.vectors)
@@ -160,7 +159,23 @@ def sweep(state: State, parameters: Parameters, engine: Engine, noise: Noise | N
         if side.term is not None:
             # all uncertainty of the term's products, seen from the side that moved last
             of_terms[side.term] = of_vectors
+    for number, term in enumerate(state.sides.terms):
+        if len(term.sides) > 2 and state.spreads[number].shape[1]:
+            # what the side that moved last sees lacks the products among the others
+            of_terms[number] = _spread_of_rows(state, number, engine)
     return added + sum(of_terms)
+
+
+def _spread_of_rows(state: State, term: int, engine: Engine) -> float:
+    """Weighted sum over the rows of the variance of a latent term's products."""
+    partners, vectors, spread = state.sides.terms[term].partners, state.vectors[term], state.spreads[term]
+
+    def total(first: int, last: int) -> float:
+        out = np.zeros(last - first)
+        factor_variance.row_variances(0, last - first, partners[first:last], vectors, spread, out)
+        return float(np.sum(_weights(state, first, last)[:, 0] * out))
+
+    return sum(engine.each(row_pieces(len(state.residual)), total))
 
 
 def update_fixed(state: State, parameters: Parameters, engine: Engine, noise: Noise | None = None) -> float:
