@@ -78,10 +78,10 @@ def test_ties_are_expected_values_over_every_order(problem):
         assert getattr(lists, name)(k)[0] == pytest.approx(np.mean([one[name] for one in each]), abs=1e-12), name
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_many_users_without_ties_are_a_naive_loop(dtype):
+@pytest.mark.parametrize(("dtype", "items", "depth"), [(np.float64, 90, 30), (np.float32, 90, 30), (float, 700, 40)])
+def test_many_users_without_ties_are_a_naive_loop(dtype, items, depth):
     random = np.random.default_rng(1)
-    users, items, depth = 40, 90, 30
+    users = 40
     scores = random.permuted(np.arange(users * items, dtype=dtype).reshape(users, items), axis=1)
     role = random.choice(3, (users, items), p=[0.7, 0.2, 0.1])
     lists = top_lists(scores, rows_of(role == 1), rows_of(role == 2), depth)
@@ -93,6 +93,20 @@ def test_many_users_without_ties_are_a_naive_loop(dtype):
             said = naive(order, set(np.flatnonzero(role[user] == 2)), k)
             for name in NAMES:
                 assert found[name][user] == pytest.approx(said[name], abs=1e-12)
+
+
+def test_many_items_with_ties_are_a_sort_of_all():
+    random = np.random.default_rng(3)
+    scores = random.integers(0, 60, (30, 900)).astype(float)
+    role = random.choice(3, scores.shape, p=[0.8, 0.1, 0.1])
+    lists = top_lists(scores, rows_of(role == 1), rows_of(role == 2), 50)
+    for user in range(30):
+        order = [item for item in np.argsort(-scores[user], kind="stable") if role[user, item] != 1]
+        assert lists.items[user].tolist() == order[:50]
+        for place in (0, 20, 49):
+            group = (scores[user] == scores[user, order[place]]) & (role[user] != 1)
+            assert lists.size[user, place] == group.sum()
+            assert lists.hits[user, place] == (group & (role[user] == 2)).sum()
 
 
 def test_ndcg_is_that_of_scikit_learn():
