@@ -222,6 +222,7 @@ def test_its_options_belong_to_it():
         ("1 ~ latent(user:plays, item, rank = 2)", "implicit", "takes columns as they are"),
         ("1 ~ fm(user, item, rank = 2)", "implicit", "one column on either side"),
         ("2 ~ latent(user, item, rank = 2)", "implicit", "names no column"),
+        ("cbind(plays, plays) ~ latent(user, item, rank = 2)", "implicit", "a confidence is one column, or 1"),
     ],
 )
 def test_wrong_formulas(pairs, formula, family, message):
@@ -259,3 +260,28 @@ def test_the_command_line(pairs, tmp_path, capsys):
     assert FORMULA in capsys.readouterr().out
     assert main(["predict", model, rows]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(pairs) + 1
+
+
+def test_is_no_mixed_model(fit):
+    sleep = ranef.data.sleepstudy()
+    for option in ("start", "covariance"):
+        with pytest.raises(OptionError, match=f"{option}= was given a fit of implicit feedback"):
+            ranef.fit("Reaction ~ Days + (1 | Subject)", sleep, **{option: fit})
+    with pytest.raises(OptionError, match=r"no likelihood: ranef.evaluate"):
+        ranef.anova(fit, fit)
+
+
+def test_new_users_are_of_the_type_of_the_others(pairs):
+    numbered = pairs.with_columns(user=pl.col("user").str.slice(1).cast(pl.Int32))
+    fit = ranef.fit(FORMULA, numbered, **GIVEN)
+    with pytest.raises(
+        DataError, match="'user' has new values that are no int32, the type of the fit's"
+    ):
+        fit.fold_in({"user": ["x"], "item": [3]})
+    assert len(fit.fold_in({"user": [500], "item": [3]}).embedding("user")) == 121
+
+
+def test_confidences_beyond_float32(pairs):
+    huge = pairs.with_columns(plays=pl.col("plays") * 1e30)
+    with pytest.raises(ranef.FitError, match="too large for float32"):
+        ranef.fit("plays ~ latent(user, item, rank = 2)", huge, **GIVEN)

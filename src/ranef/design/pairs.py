@@ -90,6 +90,13 @@ def pairs_design(formula: Formula, source: Source, missing: Missing = "drop") ->
         raise FormulaError(
             "the formula has no left side; write `1 ~ ` or a column of confidences", formula.text, 0, len(formula.text)
         )
+    if len(response.expressions) > 1:
+        raise FormulaError(
+            "cbind() is the response of the binomial family; a confidence is one column, or 1",
+            formula.text,
+            response.span.start,
+            response.span.end,
+        )
     expression = response.expressions[0]
     plain = isinstance(expression, Number)
     roles = Roles(frozenset(), frozenset()) if plain else needed([expression], source.columns)

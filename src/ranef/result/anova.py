@@ -7,6 +7,7 @@ from typing import Any
 from ranef.errors import OptionError
 from ranef.result.compare import anova_table
 from ranef.result.fit import Fit, same_response
+from ranef.result.implicit_fit import ImplicitFit
 from ranef.table import to_library
 
 
@@ -57,6 +58,10 @@ def anova(*fits: Fit) -> Any:
     for fit in fits:
         if not isinstance(fit, Fit):
             raise OptionError(f"anova() takes fits, not {type(fit).__name__}")
+        if isinstance(fit, ImplicitFit):
+            raise OptionError(
+                "a fit of implicit feedback has no likelihood: ranef.evaluate.evaluate_ranking() compares"
+            )
     table = anova_table([fit.model for fit in fits], [fit.formula for fit in fits])
     for other in fits[1:]:
         if not same_response(fits[0], other):

@@ -33,6 +33,7 @@ from ranef.learn.unbounded import breaking_numbers, checked, explained
 from ranef.result.covariance import given_covariances
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
+from ranef.result.implicit_fit import ImplicitFit
 from ranef.result.implicit_front import IMPLICIT, fit_pairs
 from ranef.result.latent_options import method_with_latent, refuse_with_latent
 from ranef.result.lock import given_of_others, lock_terms, with_locked, without
@@ -288,6 +289,9 @@ def fit(
         check_whole("max_iterations", max_iterations, 1)
     if start is not None and not isinstance(start, Fit):
         raise OptionError(f"start={type(start).__name__}: give an earlier Fit")
+    for name, earlier in (("start", start), ("covariance", covariance)):
+        if isinstance(earlier, ImplicitFit):
+            raise OptionError(f"{name}= was given a fit of implicit feedback; give one of a mixed model")
     if isinstance(covariance, str) and covariance == "keep":
         raise OptionError("covariance='keep' is for refit(), which has a fit to keep; give a table or a Fit")
     if distribution.kind != "number" or method_ == "gibbs":

@@ -349,7 +349,9 @@ class ImplicitFit(Fit):
         weights = {"unobserved": self.unobserved, "penalty": self.penalty, "exponent": self.exponent}
         if info.chosen:
             weights["max_iterations"] = self.iterations
-        return self.update(formula, data, **{**weights, **options})
+        from ranef.result.front import fit
+
+        return fit(formula, self._again(data), **{**self._options, **weights, **options})
 
     def save(self, path: str | os.PathLike[str]) -> None:  # type: ignore[override]
         """Write a model directory.

@@ -14,6 +14,7 @@ import pyarrow as pa
 from ranef.artifact.implicit import FloatArray, ImplicitModel, Vectors
 from ranef.design.columns import Column, Operation, evaluate, leaves
 from ranef.design.pairs import checked_confidence
+from ranef.errors import DataError
 from ranef.score.rows import Unknown, match
 from ranef.table import MISSING, UNKNOWN, CodeArray, Factor, Levels, Source, read_table, used
 
@@ -158,13 +159,27 @@ def folded_vectors(model: ImplicitModel, start: IntArray, item: CodeArray, confi
 
 
 def with_users(model: ImplicitModel, known: Known) -> ImplicitModel:
-    """The model with these users' vectors, which replace those of users that it has."""
+    """The model with these users' vectors, which replace those of users that it has.
+
+    Raises
+    ------
+    DataError
+        A new user is no value of the type of the fit's users.
+    """
     vectors = folded_vectors(model, known.start, known.item, known.confidence).astype(np.float32)
     place = match(model.spec.user, Factor(np.arange(len(known.users), dtype=np.int32), known.users), model.users)
     old, new = place >= 0, place == UNKNOWN
     kept = model.user_vectors.copy()
     kept[place[old]] = vectors[old]
-    values = known.users.values.filter(pa.array(new)).cast(model.users.values.type)
+    kind = model.users.values.type
+    try:
+        values = known.users.values.filter(pa.array(new)).cast(kind)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"column {model.spec.user!r} has new values that are no {kind}, the type of the fit's ({error}); give them as "
+            "the fit has them",
+            column=model.spec.user,
+        ) from error
     levels = Levels(pa.concat_arrays([model.users.values, values]), model.users.ordered, model.users.declared)
     return replace(model, users=levels, user_vectors=np.concatenate([kept, vectors[new]]))
 

@@ -99,8 +99,9 @@ def fit_implicit(
             report(sweep)
         if not np.isfinite(sweep.objective):
             raise FitError(
-                f"the objective is {sweep.objective} after {sweep.number} sweeps: the confidences are too large for "
-                "float32, or too unlike; divide them by a constant, or take their logarithm"
+                f"the objective is {sweep.objective} after {sweep.number} sweeps: numbers are too large for "
+                "float32, those of the confidences or the penalties; divide confidences by a constant, or take their "
+                "logarithm, and keep exponent= at 1 or below"
             )
         return False
 
