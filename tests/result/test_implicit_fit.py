@@ -274,9 +274,7 @@ def test_is_no_mixed_model(fit):
 def test_new_users_are_of_the_type_of_the_others(pairs):
     numbered = pairs.with_columns(user=pl.col("user").str.slice(1).cast(pl.Int32))
     fit = ranef.fit(FORMULA, numbered, **GIVEN)
-    with pytest.raises(
-        DataError, match="'user' has new values that are no int32, the type of the fit's"
-    ):
+    with pytest.raises(DataError, match="'user' has new values that are no int32, the type of the fit's"):
         fit.fold_in({"user": ["x"], "item": [3]})
     assert len(fit.fold_in({"user": [500], "item": [3]}).embedding("user")) == 121
 

@@ -176,8 +176,8 @@ def with_users(model: ImplicitModel, known: Known) -> ImplicitModel:
         values = known.users.values.filter(pa.array(new)).cast(kind)
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"column {model.spec.user!r} has new values that are no {kind}, the type of the fit's ({error}); give them as "
-            "the fit has them",
+            f"column {model.spec.user!r} has new values that are no {kind}, the type of the fit's ({error}); give them "
+            "as the fit has them",
             column=model.spec.user,
         ) from error
     levels = Levels(pa.concat_arrays([model.users.values, values]), model.users.ordered, model.users.declared)
