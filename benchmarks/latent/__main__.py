@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.clicks.real import Unavailable
-from benchmarks.latent import als, lists
+from benchmarks.latent import als, lists, times
 from benchmarks.studies.page import Section, write
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
     **{name: partial(lists.run, name) for name in lists.PROBLEMS},
+    "ml-1m-time": times.run,
     **{f"als-{rank}": partial(als.run, rank) for rank in als.LEAST},
 }
 PREFACE = """\
