@@ -148,6 +148,18 @@ def test_several_fits_are_compared_on_the_rows_that_all_predict(gaussian):
     assert found.difference("RMSE", "users", "both").lower > 0
 
 
+def test_sides_of_latent_terms_are_factors(gaussian):
+    _, train, test = gaussian
+    fit = ranef.fit("y ~ 1 + latent(user, item, rank=1)", train)
+    found = evaluate_fit(fit, test)
+    assert found.by == "user"
+    assert found.models == ("model", "mean", "biases")
+    error = test["y"] - fit.predict(test)
+    assert found.estimate("RMSE").value == pytest.approx(np.sqrt(np.mean(error**2)))
+    biases = ranef.fit("y ~ 1 + (1 | user) + (1 | item)", train).predict(test)
+    assert found.estimate("RMSE", "biases").value == pytest.approx(np.sqrt(np.mean((test["y"] - biases) ** 2)))
+
+
 def test_new_levels_are_counted_without_a_warning(gaussian):
     fit, _, test = gaussian
     with warnings.catch_warnings():
