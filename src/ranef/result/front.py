@@ -106,7 +106,11 @@ def fit(
         Default: the family's first. ``"identity"`` of gaussian; ``"logit"``, ``"probit"`` and ``"cloglog"`` of
         bernoulli, binomial and ordinal; ``"log"`` of the others.
     method : {"reml", "ml", "laplace", "joint", "gibbs", "vb"}, optional
-        ``"vb"`` for a formula with ``latent()`` or ``fm()``: variational Bayes, see the notes.
+        ``"vb"``, for a Gaussian model with ``latent()`` or ``fm()``: variational Bayes. Vectors and effects have normal
+        posteriors that are independent between factors; sweeps over the factors raise a lower bound of the likelihood,
+        `Fit.elbo`, and learn all covariances, so that there is no penalty to choose. ``tolerance`` (1e-4) is the rise
+        of the bound, for each row, below which they end, ``max_iterations`` (200) the most sweeps. Where levels have
+        few rows it drops components that would still predict a little.
         Gaussian: restricted (the default) or full maximum likelihood. Other families: the Laplace approximation of the
         likelihood, maximised over all parameters (the default, lme4's ``nAGQ = 1``), or with the fixed effects at
         their joint mode with the random effects (``nAGQ = 0``: faster, fixed effects a little closer to zero).
