@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ranef.design.membership import Membership
 from ranef.engine.threads import Engine
 from ranef.family import family
 from ranef.learn.laplace import Laplace, origin
@@ -25,12 +26,23 @@ FAMILIES = [
     ("ordinal", "probit"),
 ]
 TERMS = ["one factor", "crossed", "nested and crossed", "three crossed"]
+BAGS = ["bag", "bags and crossed"]
 
 
 def _blocks(name: str, x: FloatArray, rng: np.random.Generator) -> list[Block]:
     one, slope = np.ones((ROWS, 1)), np.column_stack([np.ones(ROWS), x])
     codes = [rng.permutation(np.arange(ROWS) % levels).astype(np.int32) for levels in (25, 12, 6)]
     parent = (codes[1] // 3).astype(np.int32)
+    units = np.concatenate([np.arange(9), rng.integers(0, 9, ROWS - 9)]).astype(np.int32) if name in BAGS else codes[2]
+
+    def bag(levels: int) -> Membership:
+        """Nine units of three levels each."""
+        level = np.sort(np.arange(27).reshape(9, 3) % levels, axis=1).astype(np.int32)
+        return Membership(3 * np.arange(10), level.reshape(-1), rng.uniform(0.4, 0.8, 27))
+
+    if name in BAGS:
+        crossed = [Block(codes[0], 25, one), Block(codes[2], 6, one)] if name == "bags and crossed" else []
+        return [*crossed, Block(units, 7, slope, bag(7)), Block(units[::-1].copy(), 10, one, bag(10))]
     return {
         "one factor": [Block(codes[0], 25, slope)],
         "crossed": [Block(codes[0], 25, slope), Block(codes[1], 12, one)],

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from ranef.engine.threads import engine
-from tests.learn.laplace_problems import FAMILIES, TERMS, laplace_problem
+from tests.learn.laplace_problems import BAGS, FAMILIES, TERMS, laplace_problem
+
+CASES = [(terms, *member) for terms in TERMS for member in FAMILIES]
+CASES += [(terms, *member) for terms in BAGS for member in (FAMILIES[0], FAMILIES[3], FAMILIES[5])]
 
 
 @pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize(("name", "link"), FAMILIES)
-@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize(("terms", "name", "link"), CASES)
 def test_the_gradient_is_that_of_the_deviance(terms: str, name: str, link: str, joint: bool) -> None:
     with engine(2) as pool:
         problem, parameters = laplace_problem(terms, name, link, joint, pool)

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 import ranef
-from ranef.errors import UnknownLevelWarning
+from ranef.errors import OptionError, UnknownLevelWarning
 
 N = 220
 
@@ -98,6 +98,8 @@ def test_the_likelihood_and_its_maximum(rows, method) -> None:
     )
     own = (rows_["user", "(Intercept)", None], rows_["rw(week)", "(Intercept)", None], rows_["Residual", None, None])
     assert fit.deviance == pytest.approx(at(bag, *own), rel=1e-10)
+    if method == "reml":  # the search is the same
+        return
     root = np.linalg.cholesky(bag)
 
     def objective(p) -> float:
@@ -249,3 +251,82 @@ def test_history(rows, tmp_path) -> None:
     with pytest.warns(UnknownLevelWarning):
         found = loaded.predict({"x": [0.0], "user": [99], "item": [3]})
     assert found[0] == pytest.approx(fit.fixef()["estimate"][0])
+
+
+@pytest.fixture(scope="module")
+def clicks(rows) -> dict[str, np.ndarray]:
+    many = {name: np.tile(values, 3) for name, values in rows.items()}
+    rng = np.random.default_rng(5)
+    eta = many["y"] - many["y"].mean()
+    many["click"] = (rng.random(len(eta)) < 1 / (1 + np.exp(-eta))).astype(int)
+    many["stars"] = np.digitize(eta + rng.logistic(size=len(eta)), [-2, 0, 2])
+    many["one"] = np.array([f"u{user:02d}" for user in many["user"]])
+    return many
+
+
+def test_clicks(clicks, tmp_path) -> None:
+    formula = "click ~ x + (1 | bag(genres)) + (1 | rw(week)) + (1 | user)"
+    exact = ranef.fit(formula, clicks, family="bernoulli", solver="exact")
+    stochastic = ranef.fit(formula, clicks, family="bernoulli", solver="stochastic")
+    np.testing.assert_allclose(stochastic.fixef()["estimate"], exact.fixef()["estimate"], rtol=0.02)
+    for one, other in zip(exact.model.varcorr, stochastic.model.varcorr, strict=True):
+        assert abs(one.vcov - other.vcov) < 5 * other.mcse + 0.02 * one.vcov
+    exact.save(tmp_path / "model")
+    loaded = ranef.load(tmp_path / "model")
+    new = {"x": [0.0, 1.0], "user": [2, 3], "week": [4.0, 30.0], "genres": ["g1|g2", ""]}
+    found, again = exact.predict(new, interval="confidence"), loaded.predict(new, interval="confidence")
+    np.testing.assert_array_equal(found["fit"], again["fit"])
+    np.testing.assert_array_equal(found["lwr"], again["lwr"])
+    drawn = stochastic.predict(new, interval="confidence")
+    np.testing.assert_allclose(drawn["lwr"], exact.predict(new, interval="confidence")["lwr"], atol=0.1)
+    level = exact.ranef("rw(week)", sd=True)
+    np.testing.assert_allclose(
+        level["sd_(Intercept)"], stochastic.ranef("rw(week)", sd=True)["sd_(Intercept)"], rtol=0.5
+    )
+
+
+def test_clicks_of_bags_of_one(clicks) -> None:
+    bag = ranef.fit("click ~ x + (1 | bag(one))", clicks, family="bernoulli")
+    factor = ranef.fit("click ~ x + (1 | one)", clicks, family="bernoulli")
+    assert bag.deviance == pytest.approx(factor.deviance, rel=1e-8)
+    np.testing.assert_allclose(bag.fixef()["se"], factor.fixef()["se"], rtol=1e-3)
+    np.testing.assert_allclose(
+        bag.ranef("bag(one)", sd=True)["sd_(Intercept)"], factor.ranef("one", sd=True)["sd_(Intercept)"], rtol=1e-3
+    )
+    with pytest.raises(OptionError, match="rows have several levels"):
+        ranef.fit("click ~ x + (1 | bag(one))", clicks, family="bernoulli", quadrature=5)
+
+
+def test_stars(clicks, tmp_path) -> None:
+    fit = ranef.fit("stars ~ x + (1 | bag(one)) + (1 | rw(week))", clicks, family="ordinal")
+    factor = ranef.fit("stars ~ x + (1 | one) + (1 | rw(week))", clicks, family="ordinal")
+    assert fit.deviance == pytest.approx(factor.deviance, rel=1e-8)
+    new = {"x": [0.0, 1.0], "one": ["u02", "u03"], "week": [4.0, 3.0]}
+    one, other = (one.predict(new, interval="confidence") for one in (fit, factor))
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.ConvergenceWarning")
+def test_draws_of_the_posterior(rows, clicks, tmp_path) -> None:
+    formula = "y ~ x + (1 | bag(genres)) + (1 | user) + (1 | rw(week))"
+    fit = ranef.fit(formula, rows, method="gibbs", draws=400, warmup=200, chains=2)
+    reml = ranef.fit(formula, rows)
+    for name in ("bag(genres)", "rw(week)", "user"):
+        mean, sd = (np.asarray(fit.ranef(name, sd=True)[key]) for key in ("(Intercept)", "sd_(Intercept)"))
+        assert np.all(np.abs(mean - reml.ranef(name)["(Intercept)"]) < sd)
+        # over all parameters: the intercept, which a walk's level trades with, and the variances too
+        np.testing.assert_allclose(sd, reml.ranef(name, sd=True, kind="prediction")["sd_(Intercept)"], rtol=0.35)
+    new = {"x": [0.0, 1.0], "user": [2, 3], "week": [4.0, 30.0], "genres": ["g1|g2", "g9"]}
+    fit.save(tmp_path / "model")
+    with pytest.warns(UnknownLevelWarning):
+        found = ranef.load(tmp_path / "model").predict(new, interval="prediction")
+    with pytest.warns(UnknownLevelWarning):
+        expected = reml.predict(new, interval="prediction")
+    width, other = (np.asarray(one["upr"]) - np.asarray(one["lwr"]) for one in (found, expected))
+    assert np.all(np.abs(np.asarray(found["fit"]) - expected["fit"]) < 0.15 * other)
+    np.testing.assert_allclose(width, other, rtol=0.25)
+    binary = ranef.fit(
+        "click ~ x + (1 | bag(one)) + (1 | rw(week))", clicks, family="bernoulli", method="gibbs", draws=200, chains=2
+    )
+    assert np.isfinite(binary.fixef()["estimate"]).all()

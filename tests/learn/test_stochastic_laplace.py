@@ -10,12 +10,14 @@ from ranef.learn.laplace import evaluate_laplace
 from ranef.learn.stochastic_laplace import estimate_laplace, extrapolated, laplace_deviance, laplace_equations
 from ranef.prior import Kind
 from ranef.solve import order, weighted
-from tests.learn.laplace_problems import FAMILIES, TERMS, laplace_problem
+from tests.learn.laplace_problems import BAGS, FAMILIES, TERMS, laplace_problem
+
+CASES = [(terms, *member) for terms in TERMS[1:] for member in FAMILIES]
+CASES += [(BAGS[1], *FAMILIES[0]), (BAGS[1], *FAMILIES[5])]
 
 
 @pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize(("name", "link"), FAMILIES)
-@pytest.mark.parametrize("terms", TERMS[1:])
+@pytest.mark.parametrize(("terms", "name", "link"), CASES)
 def test_the_score_is_the_exact_one_but_for_its_error(terms: str, name: str, link: str, joint: bool) -> None:
     with engine(2) as pool:
         problem, parameters = laplace_problem(terms, name, link, joint, pool)

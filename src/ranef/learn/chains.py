@@ -185,7 +185,8 @@ def _note(target: Target, state: State, out: Drawn, chain: int, draw: int, place
         values[here] = covariance
     out.log_posterior[here] = log_posterior(target, state)
     number = chain * out.beta.shape[1] + draw
-    for b, mean, square, effects in zip(state.blocks, out.mean, out.covariance, out.effects, strict=True):
+    blocks = (group.on_levels(b) for group, b in zip(target.groups, state.blocks, strict=True))
+    for b, mean, square, effects in zip(blocks, out.mean, out.covariance, out.effects, strict=True):
         before = b - mean
         mean += before / (number + 1)
         square += before[:, :, None] * (b - mean)[:, None, :]

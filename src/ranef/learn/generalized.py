@@ -40,6 +40,7 @@ from ranef.learn.root import Root
 from ranef.learn.start import Start
 from ranef.learn.thresholds import with_thresholds
 from ranef.learn.uncertainty import ParameterUncertainty, fixed_effects, free_parameters, inverse_information
+from ranef.learn.walks import with_exact_levels
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["laplace", "joint"]
@@ -116,11 +117,11 @@ def fit_generalized(
     begun = time.perf_counter()
     prepared = prepare_generalized(design, family, engine)
     if quadrature > 1:
-        check_one_scalar_term(prepared.layout, tuple(spec.name for spec in design.spec.groups))
+        check_one_scalar_term(prepared.layout, design.spec.groups)
     most = MAX_ITERATIONS if max_iterations is None else max_iterations
     cross = prepared.of.pattern.cross
-    # with stages alone nothing is left to sample, and there is no quadrature for more
-    stochastic = bool(cross.kept) and (
+    # with stages alone nothing is left to sample; what is exact of each probe is a stage's
+    stochastic = bool(cross.kept and cross.stages) and (
         solver == "stochastic" or (solver in ("auto", "bound") and not is_exact_cheap(cross))
     )
     bound = bound_of(prepared.family) if solver == "bound" else None
@@ -252,7 +253,7 @@ def _model(
     covariance = covariance + FLAT * flat @ flat.T
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
-    fixed, thresholds = with_thresholds(laplace, prepared.scaling, at, covariance, fixed)
+    fixed, thresholds = with_thresholds(laplace, prepared.scaling, prepared.design.groups, at, covariance, fixed)
     none = np.zeros((0, *fixed.vcov.shape))
     nodes = laplace.nodes if isinstance(laplace, Quadrature) else 1
     described = describe(family, method, phi, covariance, p, nodes)
@@ -264,7 +265,9 @@ def _model(
         deviance_draws=(),
         converged=found.converged,
         history=history,
-        conditional=list(at.conditional),
+        conditional=with_exact_levels(
+            at.conditional, at.inverse.rest, problem.criterion.cross, prepared.design.groups, fixed, None
+        ),
         posterior=exact_posterior(problem, at, fixed),
         noise=np.zeros((m + 1, m + 1)),
         probes=0,

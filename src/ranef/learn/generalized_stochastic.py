@@ -181,7 +181,7 @@ def stochastic_model(
     fixed = fixed_effects(problem.criterion, at)
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
-    fixed, thresholds = with_thresholds(laplace, prepared.scaling, at, covariance, fixed)
+    fixed, thresholds = with_thresholds(laplace, prepared.scaling, prepared.design.groups, at, covariance, fixed)
     names = tuple(spec.name for spec in prepared.design.spec.groups)
     deviances = laplace_deviance(laplace, at, names, max(probes, LOGDET_PROBES), seed)
     sample = _posterior(laplace, at, fixed, max(probes, POSTERIOR_DRAWS), seed)

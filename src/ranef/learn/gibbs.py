@@ -26,7 +26,7 @@ from ranef.learn.convergence import ess_bulk, ess_tail, mean_error, rhat
 from ranef.learn.hyperprior import Prior, residual_unit, units_of
 from ranef.learn.likelihood import likelihood
 from ranef.learn.mode import ConjugateGradients, Exact
-from ranef.learn.scaling import Scaling, scale, scale_generalized
+from ranef.learn.scaling import Scaling, scale, scale_generalized, unit_variance
 from ranef.learn.sweep import FixedPrior, State, Target, placed
 from ranef.learn.unbounded import refuse_improper
 from ranef.solve.cross_products import CrossProducts
@@ -120,7 +120,7 @@ def prepare_target(
     y = rows.y[:] if gaussian else design.y
     of = likelihood(family, pattern, y, design.weights, None if gaussian else design.offset)
     spread = scaling.y_scale
-    scales = [spread / _spreads(group.covariates, design.weights) for group in design.groups]
+    scales = [spread / _spreads(group.covariates, design.weights) / unit_variance(group)[1] for group in design.groups]
     names = [design.spec.fixed.names[j] for j in scaling.columns]
     cross = gaussian_products(pattern, of.y, of.weights) if gaussian else None
     exact = solver == "exact" or (solver == "auto" and _is_small(pattern.cross))
@@ -135,6 +135,7 @@ def prepare_target(
         intercept=names.index(INTERCEPT) if INTERCEPT in names else -1,
         solver=Exact() if exact or not pattern.cross.kept else ConjugateGradients(ACCURACY, ACCURACY),
         cross=cross,
+        groups=design.groups,
     )
     return target, "exact" if isinstance(target.solver, Exact) else "iterative"
 
@@ -281,6 +282,9 @@ def _model(design: Design, target: Target, drawn: Drawn, lengths: Lengths, solve
             modes=mean,
             conditional=spread,
             sensitivity=np.zeros((*mean.shape, p)),
+            walk=group.walk,
+            membership=group.membership if group.owners is not None else None,
+            owners=group.owners,
         )
         for group, covariance, mean, spread in zip(
             design.groups, covariances, drawn.mean, drawn.covariance, strict=True

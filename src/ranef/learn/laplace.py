@@ -32,7 +32,7 @@ from ranef.solve.cross_products import CrossProducts
 from ranef.solve.elimination import Coefficients, beside, by_block, combine, inner, multiply, zeros
 from ranef.solve.inverse import Inverse, invert
 from ranef.solve.system import System
-from ranef.solve.weighted import flat, row_variances, sums_by
+from ranef.solve.weighted import flat, inverse_by_unit, row_variances, sums_by
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -227,6 +227,7 @@ def laplace_point(
     # what `Exact` prepares
     system = cast(System, mode.system)
     inverse = invert(system, fixed=False, stages=True)
+    by_unit = inverse_by_unit(of.pattern, inverse)
     m = layout.parameters
     scores = tuple(s[:, :, 0] for s in by_block(cross, mode.sums))
     moved, score_phi, information_phi = parameter_sums(problem, mode, phi)
@@ -238,7 +239,7 @@ def laplace_point(
         """The rows' part for what moves the mode, and what the change of the curvature at a given mode costs."""
         place = part(of.weights, first, last)
         at, y = eta(of, x, first, last), of.y[first:last]
-        h = row_variances(of.pattern, inverse, first, last)
+        h = row_variances(of.pattern, by_unit, first, last)
         third = of.family.derivatives(y, at, place, phi)[3]
         return (-h * third)[:, None], h @ of.family.parameter_derivatives(y, at, place, phi)[2]
 

@@ -82,7 +82,7 @@ def starting_coefficients(
     spherical = []
     for spec, group, back, factor in zip(design.spec.groups, design.groups, scaling.z_back, factors, strict=True):
         modes = start.modes.get(spec.name)
-        if modes is None:
+        if modes is None or group.walk is not None:  # its increments are what is solved for
             modes = np.zeros((len(group.levels), len(factor)))
         # no inverse of a factor that may be singular
         spherical.append((modes @ np.linalg.pinv(back @ factor).T)[:, :, None])

@@ -13,12 +13,14 @@ itself and not only of the integral.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from ranef.design.spec import GroupSpec
 from ranef.engine.threads import Range, ranges
 from ranef.errors import OptionError
 from ranef.learn.criterion import chain_rule, curvature
@@ -81,22 +83,25 @@ class Sums:
     by_phi: FloatArray
 
 
-def check_one_scalar_term(layout: Layout, names: tuple[str, ...]) -> None:
+def check_one_scalar_term(layout: Layout, groups: Sequence[GroupSpec]) -> None:
     """Refuse a model that quadrature cannot serve.
 
     Parameters
     ----------
-    names : tuple of str
-        Of the grouping factors.
+    groups : sequence of GroupSpec
 
     Raises
     ------
     OptionError
-        If there is not exactly one random term with one coefficient a level.
+        If there is not exactly one random term with one coefficient a level, and one level a row.
     """
-    if layout.sizes == (1,):
+    names = [spec.name for spec in groups]
+    shared = [spec.name for spec in groups if spec.kind != "factor"]
+    if layout.sizes == (1,) and not shared:
         return
-    if not names:
+    if len(names) == 1 and shared:
+        found = f"rows have several levels of {names[0]}"
+    elif not names:
         found = "this one has no random term"
     elif len(names) > 1:
         found = f"this one has random terms on {', '.join(names)}, whose levels share rows and cannot be taken alone"

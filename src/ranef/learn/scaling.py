@@ -148,14 +148,14 @@ def _random_part(
         covariates: FloatColumns = group.covariates
         if not np.array_equal(back, np.eye(len(back))):
             covariates = Derived(group.covariates.shape, partial(_turned, group.covariates, back))
-        membership, scale = _unit_variance(group)
+        membership, scale = unit_variance(group)
         blocks.append(Block(group.codes, len(group.levels), covariates, membership))
         backs.append(back / scale)
         structures.append(tuple(Structure(term.covariance, term.size) for term in spec.terms))
     return tuple(blocks), tuple(backs), Layout(tuple(structures))
 
 
-def _unit_variance(group: Group) -> tuple[Membership | None, float]:
+def unit_variance(group: Group) -> tuple[Membership | None, float]:
     """The levels of each unit, or a walk's increments, with weights whose squares sum to one in the mean row.
 
     Also what the weights were divided by: a walk whose time is in seconds has the scale of one in weeks.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ranef.design.build import Group
 from ranef.family.ordinal import Ordinal
 from ranef.family.thresholds import Cuts
 from ranef.learn.augment import Augmentation, normal_rows, polya_gamma_rows
@@ -67,6 +68,8 @@ class Target:
     solver : Exact or ConjugateGradients
     cross : CrossProducts or None
         Of a Gaussian response: the cross products, weighed once and for all.
+    groups : tuple of Group
+        Of the design: what is drawn of a walk are its increments.
     """
 
     of: Likelihood
@@ -79,6 +82,7 @@ class Target:
     intercept: int
     solver: Solver
     cross: CrossProducts | None
+    groups: tuple[Group, ...]
 
     @property
     def to_raw(self) -> FloatArray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.model import Thresholds
+from ranef.design.build import Group
 from ranef.learn.laplace import AtMode, Laplace, parameter_sums
 from ranef.learn.scaling import Scaling
 from ranef.learn.uncertainty import FixedEffects
@@ -17,7 +19,12 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def with_thresholds(
-    problem: Laplace, scaling: Scaling, at: AtMode, covariance: FloatArray, fixed: FixedEffects
+    problem: Laplace,
+    scaling: Scaling,
+    groups: Sequence[Group],
+    at: AtMode,
+    covariance: FloatArray,
+    fixed: FixedEffects,
 ) -> tuple[FixedEffects, Thresholds | None]:
     """What predictions need of the thresholds' uncertainty.
 
@@ -25,6 +32,7 @@ def with_thresholds(
     ----------
     problem : Laplace
     scaling : Scaling
+    groups : sequence of Group
     at : AtMode
         Where the search ended, over all parameters.
     covariance : float64 array
@@ -56,5 +64,8 @@ def with_thresholds(
     back = scaling.x_back
     return fixed, Thresholds(
         vcov=np.block([[back @ fixed.vcov @ back.T, back @ shared], [shared.T @ back.T, own]]),
-        moves=tuple(z_back @ own_moves for z_back, own_moves in zip(scaling.z_back, moves, strict=True)),
+        moves=tuple(
+            z_back @ group.on_levels(own_moves)
+            for z_back, own_moves, group in zip(scaling.z_back, moves, groups, strict=True)
+        ),
     )

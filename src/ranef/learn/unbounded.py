@@ -204,7 +204,8 @@ def _unbounded_sds(design: Design, model: Model) -> Iterator[str]:
     if design.spec.kind not in ("binary", "proportion", "ordered"):
         return
     for spec, learned, group in zip(design.spec.groups, model.groups, design.groups, strict=True):
-        if len(spec.coefficients) > 1 or learned.covariance[0, 0] < SUSPICIOUS**2:
+        shared = spec.kind != "factor"  # rows of several levels
+        if shared or len(spec.coefficients) > 1 or learned.covariance[0, 0] < SUSPICIOUS**2:
             continue
         if _is_pure(design, group):
             yield f"sd_{spec.coefficients[0]}|{spec.name}"

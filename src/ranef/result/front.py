@@ -15,11 +15,10 @@ from ranef.design.build import build_design
 from ranef.design.rows import Missing
 from ranef.engine.compiling import telling_of_compilation
 from ranef.engine.threads import engine
-from ranef.errors import FormulaError, OptionError
+from ranef.errors import OptionError
 from ranef.family import Family
 from ranef.family import family as family_of
-from ranef.formula import Call, Formula, parse
-from ranef.formula.operations import FIELDS
+from ranef.formula import parse
 from ranef.learn import gaussian, generalized
 from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.doubling import MOST_PROBES
@@ -298,8 +297,6 @@ def fit(
             raise OptionError(f"{name}= was given a fit of implicit feedback; give one of a mixed model")
     if isinstance(covariance, str) and covariance == "keep":
         raise OptionError("covariance='keep' is for refit(), which has a fit to keep; give a table or a Fit")
-    if distribution.kind != "number" or method_ == "gibbs":
-        _refuse_shared(parsed)
     factors = bool(parsed.latent)
     if factors:
         refuse_with_latent(
@@ -414,18 +411,6 @@ def fit(
 
 def _raw(relative: Mapping[str, FloatArray], sigma: float) -> dict[str, FloatArray]:
     return {name: sigma**2 * covariance for name, covariance in relative.items()}
-
-
-def _refuse_shared(formula: Formula) -> None:
-    for bars in formula.random:
-        if any(isinstance(factor, Call) and factor.function in FIELDS for factor in bars.group):
-            raise FormulaError(
-                "Random effects of bag() and rw() are fitted in Gaussian models by method='reml' or 'ml'; for others "
-                "add the levels as columns of their own.",
-                formula.text,
-                bars.span.start,
-                bars.span.end,
-            )
 
 
 def _method(family: Family, method: str | None, latent: bool) -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ranef.engine.threads import Range
 from ranef.kernel import weighted
 from ranef.solve.cross_products import CrossProducts, Kept, Stage
+from ranef.solve.folding import refold
 from ranef.solve.weighted import Partition, Weighing, cut, rest_of
 
 FloatArray = npt.NDArray[np.float64]
@@ -48,7 +49,7 @@ def reweigh_by(pattern: Weighing, linearised: Linearised) -> tuple[float, CrossP
         The sum of the numbers.
     CrossProducts
     """
-    cross, engine = pattern.cross, pattern.engine
+    cross, engine = pattern.wide, pattern.engine
     stages = tuple(_stage_room(pattern, stage) for stage in cross.stages)
     kept = tuple(replace(k, gram=np.zeros_like(k.gram), values=np.zeros(k.values.shape)) for k in cross.kept)
     rows = [engine.storage.empty(len(pattern.sorted)) for _ in range(2 if len(kept) > 1 else 0)]
@@ -72,14 +73,15 @@ def reweigh_by(pattern: Weighing, linearised: Linearised) -> tuple[float, CrossP
     dense[:p] = products
     dense[p, :p] = dense[:p, p]
     dense[p, p] = 1.0
-    return value, replace(cross, stages=stages, kept=kept, dense=dense)
+    found, folding = replace(cross, stages=stages, kept=kept, dense=dense), pattern.cross.folding
+    return value, found if folding is None else refold(folding, found, engine)
 
 
 def _sum_rows(
     pattern: Weighing, stages: tuple[Stage, ...], others: tuple[Kept, ...], linearised: Linearised
 ) -> tuple[float, FloatArray]:
     """Fill the stages' arrays and the last kept factor's; the sum of the numbers, and the dense products (p, p + 1)."""
-    p, engine = pattern.cross.fixed, pattern.engine
+    p, engine = pattern.wide.fixed, pattern.engine
     last_factor = len(pattern.factors) - 1
     nothing = np.empty((0, 0, 0))
 
@@ -167,6 +169,6 @@ def _clear(stage: Stage, levels: Range) -> None:
 
 def _columns(pattern: Weighing, f: int) -> tuple[IntArray, IntArray, IntArray]:
     """Columns of ``z`` of factor ``f`` and of those it is nested in, and where its rest's begin."""
-    count, start = len(pattern.cross.stages), pattern.z_start
+    count, start = len(pattern.wide.stages), pattern.z_start
     above = np.arange(start[f + 1], start[count]) if f < count else np.empty(0, np.int64)
-    return np.arange(start[f], start[f + 1]), above, start[rest_of(pattern.cross, f) :]
+    return np.arange(start[f], start[f + 1]), above, start[rest_of(pattern.wide, f) :]

@@ -19,10 +19,12 @@ import numpy.typing as npt
 
 from ranef.design.pieces import FloatColumns, is_constant
 from ranef.engine.threads import Engine, Range
+from ranef.errors import FitError
 from ranef.kernel import weighted
 from ranef.kernel.sort import counting_order
 from ranef.solve.cross_products import CrossProducts, FactorProducts, cross_products
 from ranef.solve.elimination import Coefficients
+from ranef.solve.folding import unfolded
 from ranef.solve.inverse import Inverse
 from ranef.solve.rows import Rows
 
@@ -33,6 +35,8 @@ CodeArray = npt.NDArray[np.int32]
 ROWS_A_RANGE = 16_384
 MOST_LANES = 8
 BYTES_A_PASS = 1 << 28
+# columns of units whose joint covariance is formed
+MOST_UNIT_COLUMNS = 8_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +81,13 @@ class Weighing:
     ----------
     cross : CrossProducts
         The pattern; its values are not kept.
+    wide : CrossProducts
+        The pattern by unit, where rows belong to several levels (see `ranef.solve.folding`): what passes over the rows
+        meet. Else the same.
     sorted : int32 array, shape (rows,)
         Which of the caller's rows each row is.
     codes : int32 array, shape (rows, factors)
-        Level of each factor, in the order of ``cross.factors`` and in its numbering.
+        Level or unit of each factor, in the order of ``wide.factors`` and in its numbering.
     z : float64 array, shape (rows, coefficients of a row)
         Covariates of all factors side by side.
     z_start : int64 array, shape (factors + 1,)
@@ -94,6 +101,7 @@ class Weighing:
     """
 
     cross: CrossProducts
+    wide: CrossProducts
     engine: Engine
     sorted: CodeArray
     codes: CodeArray
@@ -127,7 +135,8 @@ def weighing(rows: Rows, engine: Engine) -> Weighing:
         Their response is not read, and their weights are not.
     """
     cross = cross_products(replace(rows, y=np.broadcast_to(0.0, len(rows.y)), weights=None), engine)
-    blocks = [rows.blocks[f.block] for f in cross.factors]
+    wide = cross if cross.folding is None else cross.folding.wide
+    blocks = [rows.blocks[f.block].by_unit for f in wide.factors]
     numbered = [block.codes for block in blocks]
     for s, stage in enumerate(cross.stages):
         number = np.empty(stage.levels, np.int32)
@@ -149,7 +158,8 @@ def weighing(rows: Rows, engine: Engine) -> Weighing:
     levels = np.array([block.levels for block in blocks], np.int64)
     pieces = tuple((first, min(first + ROWS_A_RANGE, n)) for first in range(0, n, ROWS_A_RANGE))
     draft = Weighing(
-        cross=cross,
+        cross=_without_values(cross),
+        wide=wide,
         engine=engine,
         sorted=order,
         codes=codes,
@@ -161,13 +171,13 @@ def weighing(rows: Rows, engine: Engine) -> Weighing:
         partitions=(),
         pieces=pieces,
     )
-    factors = tuple(_factor_rows(draft, f, product) for f, product in enumerate(cross.factors))
+    factors = tuple(_factor_rows(draft, f, product) for f, product in enumerate(wide.factors))
     partitions = tuple(Partition(piece, ()) for piece in pieces)
     if cross.stages:
         levels_of = zip(*(stage.partitions for stage in cross.stages), strict=True)
         pointers = factors[0].pointers
         partitions = tuple(Partition((int(pointers[own[0][0]]), int(pointers[own[0][1]])), own) for own in levels_of)
-    return replace(draft, cross=_without_values(cross), factors=factors, partitions=partitions)
+    return replace(draft, wide=_without_values(wide), factors=factors, partitions=partitions)
 
 
 def _without_values(cross: CrossProducts) -> CrossProducts:
@@ -199,7 +209,7 @@ def rest_of(cross: CrossProducts, f: int) -> int:
 
 
 def _factor_rows(pattern: Weighing, f: int, product: FactorProducts) -> FactorRows:
-    cross, storage = pattern.cross, pattern.engine.storage
+    cross, storage = pattern.wide, pattern.engine.storage
     first = rest_of(cross, f)
     rest = cross.kept[first - len(cross.stages) :]
     n = len(pattern.sorted)
@@ -229,8 +239,12 @@ def sums_of_rows(
 
 
 def flat(cross: CrossProducts, x: Coefficients) -> FloatArray:
-    """All coefficients in one array, shape (coefficients, sides): the stages, the kept factors, the fixed effects."""
-    return np.concatenate([*(s.reshape(-1, s.shape[2]) for s in x.stages), x.rest[: cross.random + cross.fixed]])
+    """All coefficients in one array, shape (coefficients, sides): the stages, the kept factors, the fixed effects.
+
+    As passes over the rows meet them: units have the sums of their levels.
+    """
+    rest = x.rest if cross.folding is None else cross.folding.unfolded_rest(x.rest)
+    return np.concatenate([*(s.reshape(-1, s.shape[2]) for s in x.stages), rest[:-1]])
 
 
 def linear_predictor(pattern: Weighing, coefficients: FloatArray, first: int, last: int) -> FloatArray:
@@ -260,8 +274,8 @@ def row_values(pattern: Weighing, coefficients: FloatArray, first: int, last: in
 
 
 def row_variances(pattern: Weighing, inverse: Inverse, first: int, last: int) -> FloatArray:
-    """Variance of ``Z b`` of each row from the selected inverse of ``C_b``, with its stages' entries."""
-    cross = pattern.cross
+    """Variance of ``Z b`` of each row from the selected inverse of ``C_b``, with its stages' entries; by unit."""
+    cross = pattern.wide
     count = len(cross.stages)
     out = np.zeros(last - first)
     for s, entries in enumerate(inverse.stages):
@@ -276,6 +290,30 @@ def row_variances(pattern: Weighing, inverse: Inverse, first: int, last: int) ->
             first, last, pattern.codes, pattern.z, pattern.z_start, column, count, inverse.rest, out
         )
     return out
+
+
+def inverse_by_unit(pattern: Weighing, inverse: Inverse) -> Inverse:
+    """The selected inverse as passes over the rows meet it.
+
+    Raises
+    ------
+    FitError
+        There are too many units for their joint covariance.
+    """
+    folding = pattern.cross.folding
+    if folding is None:
+        return inverse
+    if pattern.wide.random > MOST_UNIT_COLUMNS:
+        raise FitError(
+            f"bags, histories and walks have {pattern.wide.random:,} distinct combinations of levels; the exact solver "
+            f"takes at most {MOST_UNIT_COLUMNS:,}: use solver='stochastic'"
+        )
+    rest = folding.unfolded_rest(folding.unfolded_rest(inverse.rest).T)
+    stages = tuple(
+        replace(entries, values=unfolded(folding, s, entries.values, pattern.engine))
+        for s, entries in enumerate(inverse.stages)
+    )
+    return replace(inverse, rest=np.ascontiguousarray(rest), stages=stages)
 
 
 def own_variances(pattern: Weighing, own: FloatArray, first: int, last: int) -> FloatArray:
@@ -318,7 +356,7 @@ def sums_by(
     tuple of float64 arrays
         Sums of the other arrays.
     """
-    cross, engine = pattern.cross, pattern.engine
+    cross, engine = pattern.wide, pattern.engine
     count = len(cross.stages)
     totals = [np.empty((f.levels, f.size, sides)) for f in cross.stages]
 
@@ -340,7 +378,11 @@ def sums_by(
     found = engine.map(run, [(lane,) for lane in pattern.lanes(sum(f.levels * f.size for f in cross.kept) * sides)])
     kept = [sum(buffers[f] for buffers, _ in found) for f in range(len(cross.kept))]
     fixed, *others = (np.asarray(sum(column)) for column in zip(*(one for _, one in found), strict=True))
-    return _gathered(cross, [*totals[:count], *kept], fixed), tuple(others)  # type: ignore[list-item]
+    found_sums = _gathered(cross, [*totals[:count], *kept], fixed)  # type: ignore[list-item]
+    folding = pattern.cross.folding
+    if folding is not None:
+        found_sums = replace(found_sums, rest=folding.rest(found_sums.rest))
+    return found_sums, tuple(others)
 
 
 def _add_rows(pattern: Weighing, f: int, first: int, last: int, values: FloatArray, out: FloatArray) -> None:
