@@ -18,6 +18,7 @@ from ranef.learn.held import Given, Held, Holding, whole_point
 from ranef.learn.laplace import EXACT, Laplace, origin
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
+from ranef.learn.newton import is_positive
 from ranef.learn.posterior import stochastic_outcome
 from ranef.learn.prepared import (
     Generalized,
@@ -30,7 +31,7 @@ from ranef.learn.prepared import (
     working_problem,
 )
 from ranef.learn.probes import Probes
-from ranef.learn.root import Root, coarse_start
+from ranef.learn.root import TIGHTEST, Equations, Root, coarse_start
 from ranef.learn.start import Start
 from ranef.learn.stochastic_laplace import (
     LaplaceEstimate,
@@ -52,6 +53,10 @@ FloatArray = npt.NDArray[np.float64]
 
 # before an exact search: probes, evaluations, and the predicted decrease from which one step leads near enough
 START_PROBES, START_ITERATIONS, START_NEAR = 4, 8, 0.5
+# of a parameter's standard error given the others: the differences of the score that make the Hessian
+DIFFERENCE = 0.05
+# beyond, each parameter's evaluation is one too many
+MOST_OBSERVED = 12
 LOGDET_PROBES = 16
 POSTERIOR_DRAWS = 32
 # of the log-likelihood that the joint mode, where the search starts, may lack: a share of the rows
@@ -94,9 +99,34 @@ def fit_stochastic(
         report=tell,
     )
     into = holding.jacobian(holding.base)
-    covariance = into @ noise(found.root.at, found.probes) @ into.T
+    hessian = _observed(found.equations, found.root.at, holding)
+    at = found.root.at if hessian is None else replace(found.root.at, metric=hessian)
+    covariance = into @ noise(at, found.probes) @ into.T
     root = Root(found.root.at, found.root.converged and found.enough, found.history, found.root.decrement)
-    return stochastic_model(prepared, problem, holding, root, covariance, found.probes, method, seed, begun)
+    return stochastic_model(prepared, problem, holding, root, covariance, found.probes, method, seed, begun, hessian)
+
+
+def _observed(equations: Equations[LaplaceEstimate], at: LaplaceEstimate, holding: Holding) -> FloatArray | None:
+    """The Hessian of the deviance over what is free, by differences of the score with the same probes.
+
+    These are kept, so that their error of the score hardly changes over a fraction of a standard error. Zero for
+    parameters at the boundary; None where there are many parameters, or the differences make no minimum.
+    """
+    inside = _inside(holding, at)
+    if not 0 < len(inside) <= MOST_OBSERVED:
+        return None
+    hessian = np.zeros_like(at.metric)
+    for j in inside:
+        step = np.zeros(len(at.theta))
+        step[j] = DIFFERENCE * np.sqrt(2 / max(at.metric[j, j], 1e-10))
+        try:
+            ahead = equations.evaluate(at.theta + step, at, TIGHTEST)
+        except FitError:
+            return None
+        hessian[j] = (ahead.gradient - at.gradient) / step[j]
+    hessian = (hessian + hessian.T) / 2
+    own = np.ix_(inside, inside)
+    return hessian if is_positive(hessian[own], at.metric[own]) else None
 
 
 def starting_point(
@@ -161,6 +191,7 @@ def stochastic_model(
     method: str,
     seed: int,
     begun: float,
+    hessian: FloatArray | None = None,
 ) -> Model:
     """The fitted model at an estimate.
 
@@ -172,12 +203,14 @@ def stochastic_model(
         Monte-Carlo covariance of all parameters.
     probes : int
         That the search needed.
+    hessian : float64 array, optional
+        Of the deviance over what is free; without, standard errors are by average information.
     """
     at, family, layout = whole_point(found.at, holding), prepared.family, prepared.layout
     problem = working_problem(prepared, at)
     phi = laplace.split(at.theta)[2]
     m, p = layout.parameters, laplace.fixed
-    covariance, unknown = _covariance(holding, found.at)
+    covariance, unknown = _covariance(holding, found.at, hessian)
     fixed = fixed_effects(problem.criterion, at)
     if p:
         fixed = replace(fixed, vcov=covariance[m : m + p, m : m + p])
@@ -190,7 +223,7 @@ def stochastic_model(
     described = describe(family, method, phi, covariance, p)
     lost = np.zeros((m + 1, unknown.shape[1]))
     lost[:m] = unknown[:m]
-    uncertainty = ParameterUncertainty(_bordered(covariance, m), lost, "average")
+    uncertainty = ParameterUncertainty(_bordered(covariance, m), lost, "average" if hessian is None else "observed")
     none = np.zeros((0, *fixed.vcov.shape))
     model = assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described, holding)
     return replace(model, thresholds=thresholds)
@@ -203,13 +236,19 @@ def _bordered(covariance: FloatArray, parameters: int) -> FloatArray:
     return out
 
 
-def _covariance(holding: Holding, at: LaplaceEstimate) -> tuple[FloatArray, FloatArray]:
-    """Inverse of the average information over all parameters, zero where held; ``at`` is over the others."""
-    layout = holding.layout
-    free = np.append(free_parameters(layout, at.factors), np.ones(len(holding.base) - layout.parameters, np.bool_))
-    covariance, unknown = inverse_information(at.information, np.flatnonzero(free[holding.free]))
+def _covariance(holding: Holding, at: LaplaceEstimate, hessian: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    """Inverse of the information over all parameters, zero where held; ``at`` is over the others."""
+    known = at.information if hessian is None else hessian
+    covariance, unknown = inverse_information(known, _inside(holding, at))
     into = holding.jacobian(holding.base)
     return into @ covariance @ into.T, into @ unknown
+
+
+def _inside(holding: Holding, at: LaplaceEstimate) -> npt.NDArray[np.intp]:
+    """Free parameters that are not at the boundary."""
+    layout = holding.layout
+    free = np.append(free_parameters(layout, at.factors), np.ones(len(holding.base) - layout.parameters, np.bool_))
+    return np.flatnonzero(free[holding.free])
 
 
 def _posterior(laplace: Laplace, at: LaplaceEstimate, fixed: FixedEffects, count: int, seed: int) -> Draws:
