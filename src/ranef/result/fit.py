@@ -20,7 +20,7 @@ from ranef.design.columns import Column
 from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
 from ranef.result.bayes import posterior_intervals
-from ranef.result.estimates import Ddf, Estimates
+from ranef.result.estimates import Ddf
 from ranef.result.habits import PREDICT, with_habits
 from ranef.result.overdispersion import Overdispersion, overdispersion
 from ranef.result.predictions import prediction_result
@@ -36,6 +36,7 @@ from ranef.result.residuals import (
 from ranef.result.simulate import as_given, simulate
 from ranef.result.summary import summary_text
 from ranef.result.text import Text
+from ranef.result.vectors import Vectors
 from ranef.result.warn import warn_about_rows
 from ranef.score import Kind
 from ranef.score import predict as predict_rows
@@ -44,13 +45,13 @@ from ranef.table import open_source, preferred_library
 FloatArray = npt.NDArray[np.float64]
 
 
-class Fit(Estimates):
+class Fit(Vectors):
     """A fitted mixed model; made by `ranef.fit` and `ranef.load`.
 
     Tables come back in the library of the data: pandas, polars, Arrow or a dict of arrays.
 
     Its numbers, such as `deviance` or `converged`, are in `ranef.result.fitted`, its tables of estimates in
-    `ranef.result.estimates`.
+    `ranef.result.estimates`, what it says of the vectors of latent terms in `ranef.result.vectors`.
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from ranef.artifact.implicit_files import save_implicit
 from ranef.design.pairs import PairsDesign
 from ranef.errors import DroppedRowsWarning, LevelError, OptionError, UnknownLevelWarning, counted
 from ranef.formula import parse
+from ranef.result.embedding import Embedding, implicit_embedding
 from ranef.result.fit import Fit
 from ranef.result.habits import PREDICT, with_habits
 from ranef.result.implicit_summary import implicit_summary
@@ -126,27 +127,10 @@ class ImplicitFit(Fit):
 
     # Vectors and scores
 
-    def embedding(self, group: str) -> Any:
-        """Table of the vectors of the users or the items: level, then ``1`` to ``rank``.
-
-        Parameters
-        ----------
-        group : str
-            A column of ``latent()``. The axes are the principal ones of the items, largest first.
-
-        Raises
-        ------
-        OptionError
-        """
-        spec = self.model.spec
-        name = choice("group", group, (spec.user, spec.item))
-        levels, vectors = (
-            (self.model.users, self.model.user_vectors)
-            if name == spec.user
-            else (self.model.items, self.model.item_vectors)
-        )
-        columns = {str(c + 1): np.ascontiguousarray(vectors[:, c]) for c in range(self.rank)}
-        return self._table({"level": levels.values, **columns})
+    def _embedding(self, group: str, term: str | None) -> Embedding:
+        if term is not None:
+            raise OptionError("term= has no meaning for family='implicit', which has one; leave it out")
+        return implicit_embedding(self.model, group)
 
     @with_habits(PREDICT)
     def predict(
@@ -393,7 +377,8 @@ class _Absent:
             return self
         raise OptionError(
             f"a fit of implicit feedback has no {self.name}: it is no likelihood, and has vectors in the place of "
-            "estimates; see predict(), recommend(), fold_in(), embedding(), trials() and summary()"
+            "estimates; see predict(), recommend(), fold_in(), embedding(), axes(), similar(), analogy(), trials() "
+            "and summary()"
         )
 
 
@@ -407,6 +392,10 @@ _SHARED: Sequence[str] = (
     "library",
     "kept",
     "update",
+    "embedding",
+    "axes",
+    "similar",
+    "analogy",
 )
 for _name in dir(Fit):
     if not _name.startswith("_") and _name not in vars(ImplicitFit) and _name not in _SHARED:
