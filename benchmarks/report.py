@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,10 +56,12 @@ def report(
     before: str,
     order: Sequence[str],
 ) -> str:
-    """The whole page, Markdown: the problems' sections are new, those of others stay as they are in the page before."""
+    """The whole page, Markdown: sections of the problems are new; of other problems and peers all stays as before."""
     sections = {part.split("\n", 1)[0].strip(): f"## {part.strip()}\n" for part in before.split("\n## ")[1:]}
     sections |= {problem.name: "\n".join(_section(problem, results)) for problem in problems}
-    return "\n".join([PREFACE, *_machine(versions), *(sections[name] for name in order if name in sections)])
+    kept = dict(re.findall(r"^- ([^:\n]+): (.+)$", before.split("\n## ")[0], re.MULTILINE))
+    peers = {name: version for name, version in kept.items() if name not in ("Last run", "Machine")} | dict(versions)
+    return "\n".join([PREFACE, *_machine(peers), *(sections[name] for name in order if name in sections)])
 
 
 def _machine(versions: Mapping[str, str | None]) -> Iterator[str]:
