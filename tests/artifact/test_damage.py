@@ -105,7 +105,7 @@ DAMAGES = {
     "manifest cut": (cut("manifest.json", 500), "manifest.json is not JSON, or cut short"),
     "newer": (
         edit(lambda m: m.update(schema=7, written_by="9.1", spec=3)),
-        r"written by ranef 9\.1 in format 7; this ranef, .*, reads formats up to 3: install ranef 9\.1 or newer",
+        r"written by ranef 9\.1 in format 7; this ranef, .*, reads formats up to 4: install ranef 9\.1 or newer",
     ),
     "schema a text": (edit(lambda m: m.update(schema="1")), "another content than a manifest"),
     "field absent": (edit(lambda m: m.pop("groups")), "another content .* missing required field `groups`"),

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ranef.artifact import load, save
+from ranef.artifact.manifest import SCHEMA
 from ranef.artifact.model import VarianceRow
 from ranef.data import load as data
 from ranef.design.build import build_design
@@ -172,7 +173,30 @@ def test_directory(sleep, tmp_path):
     # the factor and its column share their levels
     assert names == ["arrays.safetensors", "levels/0.parquet", "manifest.json"]
     manifest = json.loads((target / "manifest.json").read_text())
-    assert (manifest["format"], manifest["schema"]) == ("ranef model", 3)
+    assert (manifest["format"], manifest["schema"]) == ("ranef model", 4)
+
+
+def test_a_model_of_the_third_schema_is_read(sleep, tmp_path):
+    save(sleep, tmp_path / "model")
+    path = tmp_path / "model" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    # there were no latent terms, bags, walks and tables of attributes
+    for name in ("latent", "attributes"):
+        del manifest[name]
+    for name in ("latent", "periods"):
+        del manifest["spec"][name]
+    for group in manifest["groups"]:
+        del group["owners"]
+    path.write_text(json.dumps({**manifest, "schema": 3}))
+    assert_same(sleep, load(tmp_path / "model"))
+
+
+def test_a_newer_model_is_refused(sleep, tmp_path):
+    save(sleep, tmp_path / "model")
+    path = tmp_path / "model" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": SCHEMA + 1, "written_by": "9.1"}))
+    with pytest.raises(ModelFileError, match=rf"in format {SCHEMA + 1}; this ranef, .*: install ranef 9\.1 or newer"):
+        load(tmp_path / "model")
 
 
 def test_a_model_of_the_second_schema_is_read(sleep, tmp_path):

@@ -15,7 +15,7 @@ import msgspec
 from ranef.design.spec import DesignSpec
 
 FORMAT = "ranef model"
-SCHEMA = 3
+SCHEMA = 4
 
 MANIFEST_FILE = "manifest.json"
 ARRAYS_FILE = "arrays.safetensors"
@@ -171,8 +171,8 @@ class Manifest(msgspec.Struct, frozen=True):
 def upgraded(plain: dict[str, Any]) -> dict[str, Any]:
     """A manifest of an older schema as one of this schema; anything else as it is.
 
-    Schema 1 knew numeric responses only: an operation and its label. Schema 2 knew Gaussian models only; these are
-    as in schema 3.
+    Schema 1 knew numeric responses only: an operation and its label. Schema 2 knew Gaussian models only, and schema 3
+    neither latent terms, bags, walks and periods nor implicit feedback: what they knew is as in schema 4.
     """
     spec = plain.get("spec")
     if plain.get("schema") != 1 or not isinstance(spec, dict):

@@ -65,11 +65,12 @@ class VarianceRow(msgspec.Struct, frozen=True):
 
 
 class FamilyParameter(msgspec.Struct, frozen=True):
-    """A threshold or dispersion as it is reported, with its standard error."""
+    """A threshold or dispersion as it is reported, with its standard error and its Monte-Carlo one (0: exact)."""
 
     name: str
     value: float
     se: float
+    mcse: float = 0.0
 
 
 class FitInfo(msgspec.Struct, frozen=True):
@@ -100,6 +101,9 @@ class FitInfo(msgspec.Struct, frozen=True):
         Empty on the exact path, and in models saved before there were any.
     probes : int
         Of the stochastic path, else 0.
+    fixef_mcse : tuple of float
+        Monte-Carlo standard errors of the fixed effects. Empty on the exact path, and in models saved before there were
+        any.
     held : tuple of str
         Variances that were given and not learned, in the words of ``grp`` in the table of variances.
     locked : tuple of str
@@ -154,6 +158,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     unbounded: tuple[str, ...] = ()
     empty_categories: tuple[str, ...] = ()
     elbo: float = float("nan")
+    fixef_mcse: tuple[float, ...] = ()
 
     @property
     def mode_gradient(self) -> float | None:

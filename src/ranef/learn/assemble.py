@@ -72,6 +72,8 @@ class Outcome:
     posterior : Posterior or PosteriorDraws
     noise : float64 array, shape (parameters + 1, parameters + 1)
         Monte-Carlo covariance of ``(theta, log sigma^2)``.
+    fixed_noise : float64 array, shape (p, p), or None
+        Of the fixed effects, internal coordinates; None if exact.
     probes : int
     """
 
@@ -85,6 +87,7 @@ class Outcome:
     conditional: list[FloatArray]
     posterior: Posterior | PosteriorDraws
     noise: FloatArray
+    fixed_noise: FloatArray | None
     probes: int
 
 
@@ -160,6 +163,8 @@ def assemble(
         varcorr = varcorr[:-1]
     back, y2 = scaling.x_back, scaling.y_scale**2
     p = cross.fixed
+    noise = np.zeros((p, p)) if outcome.fixed_noise is None else outcome.fixed_noise
+    fixed_noise = np.sqrt(np.diag(y2 * back @ noise @ back.T).clip(0))
     beta = scaling.least_squares + scaling.y_scale * back @ at.solution.rest[cross.random : cross.random + p, 0]
     groups = []
     into = np.linalg.inv(back) if p else back
@@ -234,6 +239,7 @@ def assemble(
         empty_categories=design.empty_categories,
         probes=outcome.probes,
         held=held,
+        fixef_mcse=() if outcome.fixed_noise is None else tuple(fixed_noise.tolist()),
     )
     return Model(
         spec=design.spec,

@@ -175,6 +175,7 @@ def fit_gaussian(
             ),
             posterior=exact_posterior(problem, at, fixed),
             noise=np.zeros((problem.layout.parameters + 1,) * 2),
+            fixed_noise=None,
             probes=0,
         )
         return assemble(problem, outcome, fixed, uncertainty, begun, holding=holding)
@@ -269,7 +270,8 @@ def _stochastic_model(
     )
     fixed = fixed_effects(criterion, at, shift_of_modes(criterion.cross, at))
     sample = draw_posterior(problem, at, fixed, max(probes, POSTERIOR_DRAWS), seed)
-    outcome = stochastic_outcome(problem, found, deviances, fixed, sample, noise, probes)
+    follow = fixed.moves @ noise @ fixed.moves.T
+    outcome = stochastic_outcome(problem, found, deviances, fixed, sample, noise, follow, probes)
     return assemble(problem, outcome, fixed, uncertainty, begun, holding=holding)
 
 

@@ -270,6 +270,7 @@ def _model(
         ),
         posterior=exact_posterior(problem, at, fixed),
         noise=np.zeros((m + 1, m + 1)),
+        fixed_noise=None,
         probes=0,
     )
     bordered = np.zeros((m + 1, m + 1))

@@ -15,7 +15,7 @@ from ranef.learn.assemble import assemble, natural
 from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, noise, search_doubling
 from ranef.learn.draws import Draws, draws_from
 from ranef.learn.held import Given, Held, Holding, whole_point
-from ranef.learn.laplace import EXACT, Laplace, origin
+from ranef.learn.laplace import EXACT, Laplace, origin, parameter_sums
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, find_mode
 from ranef.learn.newton import is_positive
@@ -219,14 +219,28 @@ def stochastic_model(
     deviances = laplace_deviance(laplace, at, names, max(probes, LOGDET_PROBES), seed)
     sample = _posterior(laplace, at, fixed, max(probes, POSTERIOR_DRAWS), seed)
     ended = replace(found, at=at)
-    outcome = stochastic_outcome(problem, ended, deviances, fixed, sample, _bordered(noise, m), probes)
-    described = describe(family, method, phi, covariance, p)
+    follow = _fixed_noise(laplace, at, fixed, noise)
+    outcome = stochastic_outcome(problem, ended, deviances, fixed, sample, _bordered(noise, m), follow, probes)
+    described = describe(family, method, phi, covariance, p, noise=noise)
     lost = np.zeros((m + 1, unknown.shape[1]))
     lost[:m] = unknown[:m]
     uncertainty = ParameterUncertainty(_bordered(covariance, m), lost, "average" if hessian is None else "observed")
     none = np.zeros((0, *fixed.vcov.shape))
     model = assemble(problem, outcome, replace(fixed, gradient=none), uncertainty, begun, described, holding)
     return replace(model, thresholds=thresholds)
+
+
+def _fixed_noise(laplace: Laplace, at: LaplaceEstimate, fixed: FixedEffects, noise: FloatArray) -> FloatArray:
+    """Monte-Carlo covariance of the fixed effects; at joint modes they follow the other parameters."""
+    m, p, r = laplace.layout.parameters, laplace.fixed, laplace.cross.random
+    if not laplace.joint:
+        return noise[m : m + p, m : m + p]
+    moves = fixed.moves[:, :m]
+    phi = laplace.split(at.theta)[2]
+    if len(phi):
+        own = at.solve(parameter_sums(laplace, at.mode, phi)[1], fixed=True).rest[r : r + laplace.cross.fixed]
+        moves = np.concatenate([moves, own], axis=1)
+    return np.asarray(moves @ noise @ moves.T)
 
 
 def _bordered(covariance: FloatArray, parameters: int) -> FloatArray:

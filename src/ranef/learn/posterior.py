@@ -110,6 +110,7 @@ def stochastic_outcome(
     fixed: FixedEffects,
     draws: Draws,
     noise: FloatArray,
+    fixed_noise: FloatArray,
     probes: int,
 ) -> Outcome:
     """What the stochastic solver ends with.
@@ -123,7 +124,7 @@ def stochastic_outcome(
         By each probe alone.
     fixed : FixedEffects
     draws : Draws
-    noise, probes
+    noise, fixed_noise, probes
         As of `Outcome`.
     """
     return Outcome(
@@ -137,5 +138,6 @@ def stochastic_outcome(
         conditional=with_drawn_levels(draws, fixed, problem.design.groups),
         posterior=posterior_draws(problem, found.at, draws),
         noise=noise,
+        fixed_noise=fixed_noise,
         probes=probes,
     )

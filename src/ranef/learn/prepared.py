@@ -124,7 +124,13 @@ def working_problem(prepared: Generalized, at: AtMode) -> Problem:
 
 
 def describe(
-    family: Family, method: str, phi: FloatArray, covariance: FloatArray, fixed: int, quadrature: int = 1
+    family: Family,
+    method: str,
+    phi: FloatArray,
+    covariance: FloatArray,
+    fixed: int,
+    quadrature: int = 1,
+    noise: FloatArray | None = None,
 ) -> Description:
     """What the family adds to the model.
 
@@ -134,18 +140,23 @@ def describe(
         Of ``(theta, beta, phi)``.
     fixed : int
         Fixed effects among these.
+    noise : float64 array, optional
+        Monte-Carlo covariance of the same parameters; none if exact.
     """
     m = len(covariance) - fixed - len(phi)
     own = np.delete(np.arange(len(covariance)), np.arange(m, m + fixed))
     jacobian = family.natural_jacobian(phi)
-    error = np.sqrt(np.diag(jacobian @ covariance[m + fixed :, m + fixed :] @ jacobian.T).clip(0))
+    noise = np.zeros_like(covariance) if noise is None else noise
+    error, mcse = (
+        np.sqrt(np.diag(jacobian @ one[m + fixed :, m + fixed :] @ jacobian.T).clip(0)) for one in (covariance, noise)
+    )
     return Description(
         family=family.name,
         link=family.link,
         method=method,
         parameters=tuple(
-            FamilyParameter(name, float(value), float(se))
-            for (name, value), se in zip(family.natural(phi).items(), error, strict=True)
+            FamilyParameter(name, float(value), float(se), float(own_mcse))
+            for (name, value), se, own_mcse in zip(family.natural(phi).items(), error, mcse, strict=True)
         ),
         thresholds=getattr(family, "thresholds", None),
         phi=phi,

@@ -44,11 +44,14 @@ class FixedEffects:
         ``sigma^2 (X'V^-1 X)^-1``.
     gradient : float64 array, shape (parameters + 1, p, p)
         Derivatives of ``vcov`` by ``(theta, log sigma^2)``.
+    moves : float64 array, shape (p, parameters + 1)
+        Derivatives of the fixed effects themselves, where they are the best ones given the parameters.
     """
 
     sensitivity: tuple[FloatArray, ...]
     vcov: FloatArray
     gradient: FloatArray
+    moves: FloatArray
 
 
 def fixed_effects(criterion: Criterion, at: Point, shift: Coefficients | None = None) -> FixedEffects:
@@ -67,14 +70,17 @@ def fixed_effects(criterion: Criterion, at: Point, shift: Coefficients | None = 
     crossed = by_block(cross, left)
     precision = left.rest[r : r + p]
     inverse = _inverse((precision + precision.T) / 2)
-    gradient = []
-    for basis, factor, g in zip(criterion.layout.basis, at.factors, crossed, strict=True):
+    gradient, moves = [], []
+    for basis, factor, g, score in zip(criterion.layout.basis, at.factors, crossed, at.scores, strict=True):
         for change in basis:
             half = change @ factor.T
             moved = np.einsum("gap,ab,gbq->pq", g, half + half.T, g, optimize=True)
             gradient.append(at.sigma2 * inverse @ moved @ inverse)
+            moves.append(-inverse @ np.einsum("gap,ab,gb->p", g, half + half.T, score, optimize=True))
     vcov: FloatArray = np.asarray(at.sigma2 * inverse)
-    return FixedEffects(by_block(cross, shift), vcov, np.array([*gradient, vcov]))
+    # the residual variance scales all of V
+    along = np.array([*moves, np.zeros(p)]).T
+    return FixedEffects(by_block(cross, shift), vcov, np.array([*gradient, vcov]), along)
 
 
 def shift_of_modes(cross: CrossProducts, at: Point) -> Coefficients:

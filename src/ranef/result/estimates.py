@@ -31,6 +31,9 @@ class Estimates(FittedModel):
     def fixef(self, ddf: Ddf = "satterthwaite") -> Any:
         """Table of the fixed effects: term, estimate, se, df, z (the t statistic) and p.
 
+        Of a stochastic fit also mcse, the Monte-Carlo standard error of the estimate: how much another seed would move
+        it.
+
         Parameters
         ----------
         ddf : {"satterthwaite", None}
@@ -41,6 +44,8 @@ class Estimates(FittedModel):
 
     def thresholds(self) -> Any:
         """Table of the thresholds between an ordinal response's categories: threshold, estimate, se, z.
+
+        Of a stochastic fit also mcse, as in `fixef`.
 
         ``2|3`` cuts the scale of the linear predictor between the categories 2 and 3: the probability of at most 2 is
         the inverse link of the threshold less the linear predictor, as ``ordinal::clmm`` has it.

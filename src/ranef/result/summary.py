@@ -113,9 +113,7 @@ def _kind(model: Model) -> str:
 
 def _criteria(model: Model) -> list[str]:
     info = model.info
-    error = info.deviance_error / 2
-    noise = [f"Monte-Carlo error of the log-likelihood: {error:.2g}; varcorr() has those of the variances"]
-    noise = noise if info.deviance_error else []
+    noise = _monte_carlo(model) if info.deviance_error else []
     if info.method == "vb":
         return [f"Lower bound of the log-likelihood: {info.elbo:.1f}"]
     if info.method == "reml":
@@ -123,6 +121,17 @@ def _criteria(model: Model) -> list[str]:
     values = [aic(model), bic(model), loglik(model), info.deviance]
     cells = [[f"{value:.1f}"] for value in values] + [[str(info.nobs - info.df)]]
     return align(["AIC", "BIC", "logLik", "deviance", "df.resid"], cells, left=0) + noise
+
+
+def _monte_carlo(model: Model) -> list[str]:
+    """The log-likelihood's Monte-Carlo error, and the estimates' largest beside their standard errors."""
+    info, fixed = model.info, np.array(model.info.fixef_mcse)
+    known = [(row.mcse, row.se) for row in model.varcorr]
+    known += [(one.mcse, one.se) for one in info.family_parameters]
+    known += zip(fixed.tolist(), np.sqrt(np.diag(model.vcov)[: len(fixed)]).tolist(), strict=True)
+    largest = max((mcse / se for mcse, se in known if se > 0), default=None)
+    estimates = "" if largest is None else f", of the estimates at most {largest:.2g} standard errors"
+    return [f"Monte-Carlo error of the log-likelihood {info.deviance_error / 2:.2g}{estimates}"]
 
 
 def _residual_quantiles(quantiles: FloatArray) -> list[str]:

@@ -31,9 +31,10 @@ def fixef_table(model: Model, ddf: Ddf = "satterthwaite") -> Columns:
     Returns
     -------
     dict
-        ``term``, ``estimate``, ``se``, ``df``, ``z`` (estimate over se: a t statistic if ``df`` is finite), ``p``.
-        Without ``df`` for families other than the Gaussian: their tests are by the normal distribution. Of a
-        Bayesian fit the posterior's mean and standard deviation, quantiles, R-hat and effective sample sizes.
+        ``term``, ``estimate``, ``se``, ``df``, ``z`` (estimate over se: a t statistic if ``df`` is finite), ``p``. Of a
+        stochastic fit also ``mcse``, after ``se``: the estimate's Monte-Carlo standard error. Without ``df`` for
+        families other than the Gaussian: their tests are by the normal distribution. Of a Bayesian fit the posterior's
+        mean and standard deviation, quantiles, R-hat and effective sample sizes.
 
     Raises
     ------
@@ -47,12 +48,15 @@ def fixef_table(model: Model, ddf: Ddf = "satterthwaite") -> Columns:
     df = fixed_df(model, ddf)
     z = model.beta / se
     columns: Columns = {"term": list(model.fixed_names), "estimate": model.beta, "se": se}
+    columns |= {"mcse": np.array(model.info.fixef_mcse)} if model.info.fixef_mcse else {}
     columns |= {"df": df} if model.info.family == "gaussian" else {}
     return columns | {"z": z, "p": two_sided_p(z, df)}
 
 
 def thresholds_table(model: Model) -> Columns:
     """Thresholds between the categories of an ordinal response: ``threshold``, ``estimate``, ``se``, ``z``.
+
+    Of a stochastic fit also ``mcse``, after ``se``: the estimate's Monte-Carlo standard error.
 
     Raises
     ------
@@ -63,7 +67,9 @@ def thresholds_table(model: Model) -> Columns:
         raise OptionError(f"thresholds are those of family='ordinal'; this fit is {model.info.family!r}")
     found = model.info.family_parameters
     estimate, se = np.array([one.value for one in found]), np.array([one.se for one in found])
-    return {"threshold": [one.name for one in found], "estimate": estimate, "se": se, "z": estimate / se}
+    columns: Columns = {"threshold": [one.name for one in found], "estimate": estimate, "se": se}
+    columns |= {"mcse": np.array([one.mcse for one in found])} if model.info.solver == "stochastic" else {}
+    return columns | {"z": estimate / se}
 
 
 def ranef_table(model: Model, group: str, sd: bool = False, kind: SdKind = "conditional") -> Columns:
