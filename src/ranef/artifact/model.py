@@ -27,7 +27,8 @@ class Iteration(msgspec.Struct, frozen=True):
     """One evaluation of the search: criterion, predicted further decrease, whether it was accepted, seconds so far.
 
     Where every covariance is given the criterion is the penalised deviance of the joint mode, and ``gradient`` the norm
-    of its gradient over that without random effects; elsewhere NaN.
+    of its gradient over that without random effects; elsewhere NaN. Of a sweep over latent terms the criterion is -2
+    times the bound, and ``score`` the root mean square error on the validation rows, NaN without.
     """
 
     iteration: int
@@ -36,6 +37,7 @@ class Iteration(msgspec.Struct, frozen=True):
     accepted: bool
     seconds: float
     gradient: float = float("nan")
+    score: float = float("nan")
 
 
 class VarianceRow(msgspec.Struct, frozen=True):
@@ -121,6 +123,10 @@ class FitInfo(msgspec.Struct, frozen=True):
         Levels of an ordinal response's column that no row has; the model has no such category.
     elbo : float
         Of ``"vb"``: the lower bound of the log marginal likelihood, which has no value itself; NaN elsewhere.
+    stopped : {"", "validation", "callback", "interrupt"}
+        What ended the sweeps over latent terms before the bound stood.
+    validation_rows : int
+        Rows that the sweeps were scored on; ``score`` is that of the sweep that was kept, number ``iterations``.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -159,6 +165,9 @@ class FitInfo(msgspec.Struct, frozen=True):
     empty_categories: tuple[str, ...] = ()
     elbo: float = float("nan")
     fixef_mcse: tuple[float, ...] = ()
+    stopped: Literal["", "validation", "callback", "interrupt"] = ""
+    validation_rows: int = 0
+    score: float = float("nan")
 
     @property
     def mode_gradient(self) -> float | None:

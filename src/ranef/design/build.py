@@ -33,6 +33,7 @@ from ranef.design.response import (
 from ranef.design.roles import Roles, needed, require_levels
 from ranef.design.rows import (
     Dropped,
+    HoldOut,
     Missing,
     complete_and_weighted,
     given_weights,
@@ -129,6 +130,8 @@ class Design:
         One for each of ``spec.latent``.
     attributes : mapping of str to pyarrow.Table
         By key, the columns that were read from tables of attributes.
+    held_out : bool array, shape (rows of the data,), or None
+        Rows that are left for validation.
     """
 
     spec: DesignSpec
@@ -144,6 +147,7 @@ class Design:
     storage: Storage = MEMORY
     latent: tuple[LatentDesign, ...] = ()
     attributes: Mapping[str, pa.Table] = field(default_factory=dict)
+    held_out: npt.NDArray[np.bool_] | None = None
 
     def piece(self, rows: slice) -> Design:
         """Some of the rows; nothing is copied."""
@@ -178,6 +182,7 @@ def build_design(
     kind: ResponseKind = "number",
     storage: Storage = MEMORY,
     tables: Mapping[str, Any] | None = None,
+    hold_out: HoldOut | None = None,
 ) -> Design:
     """Read the columns that a formula needs and compute its design.
 
@@ -198,6 +203,8 @@ def build_design(
         Where the columns live.
     tables : mapping of str to table, optional
         From a key, a column of the data, to a table with a row a key, whose columns may stand in the formula.
+    hold_out : HoldOut, optional
+        Rows to leave out, and to remember.
 
     Raises
     ------
@@ -232,7 +239,7 @@ def build_design(
         _check_size("weights", None, given, storage)
     bags = {spec.name for spec in fields if spec.kind == "bag"}
     column_levels = {name: factor.levels for name, factor in table.factors.items() if name not in bags}
-    rows = complete_and_weighted(table, given, missing, storage)
+    rows = complete_and_weighted(table, given, missing, storage, hold_out)
     del table, given
     kinds = source.columns
     with numbered_as_in_the_data(rows):
@@ -287,6 +294,7 @@ def build_design(
         storage=storage,
         latent=computed.latent,
         attributes=attributes,
+        held_out=rows.held_out,
     )
 
 

@@ -49,12 +49,30 @@ class FitRows:
     kept : bool array, shape (rows of the data,), or None
         Which rows of the data these are; None if all.
     dropped : Dropped
+    held_out : bool array, shape (rows of the data,), or None
+        Complete rows that are left for validation; they are not counted as dropped.
     """
 
     table: Table
     weights: FloatArray | None
     kept: BoolArray | None
     dropped: Dropped
+    held_out: BoolArray | None = None
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """A share of the rows, drawn at random by a seed, that a fit is validated on."""
+
+    share: float
+    seed: int
+
+    def rows(self, count: int) -> BoolArray:
+        """Which of ``count`` rows, at least one; shape (count,)."""
+        random = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(7,)))
+        held = np.zeros(count, np.bool_)
+        held[random.permutation(count)[: max(1, round(self.share * count))]] = True
+        return held
 
 
 def given_weights(weights: str | npt.ArrayLike | None, table: Table, meaning: str) -> FloatArray | None:
@@ -110,9 +128,13 @@ def given_weights(weights: str | npt.ArrayLike | None, table: Table, meaning: st
 
 
 def complete_and_weighted(
-    table: Table, weights: FloatArray | None, missing: Missing, storage: Storage = MEMORY
+    table: Table,
+    weights: FloatArray | None,
+    missing: Missing,
+    storage: Storage = MEMORY,
+    hold_out: HoldOut | None = None,
 ) -> FitRows:
-    """The rows that have every value and a weight above zero.
+    """The rows that have every value and a weight above zero, less those that are held out.
 
     Raises
     ------
@@ -121,7 +143,7 @@ def complete_and_weighted(
     """
     found, gaps = complete_rows(table, storage)
     counts = {name: gap.count for name, gap in gaps.items()}
-    if found is None and weights is None:
+    if found is None and weights is None and hold_out is None:
         return FitRows(table, None, None, Dropped(0, {}, 0))
     complete = np.ones(table.rows, np.bool_) if found is None else found
     if weights is not None:
@@ -155,10 +177,19 @@ def complete_and_weighted(
             column=worst,
             count=table.rows,
         )
-    if not rows:
+    held = None
+    if hold_out is not None:
+        held = hold_out.rows(table.rows) & complete
+        complete = complete & ~held
+        if not (complete.any() and held.any()):
+            raise OptionError(
+                f"validation={hold_out.share:g} leaves {counted(int(complete.sum()), 'row')} to fit and "
+                f"{counted(int(held.sum()), 'row')} to validate on; give another share"
+            )
+    if not rows and held is None:
         return FitRows(table, weights, None, Dropped(0, {}, 0))
     left = None if weights is None else taken(weights, complete, storage)
-    return FitRows(table.take(complete, storage), left, complete, Dropped(rows, counts, zero))
+    return FitRows(table.take(complete, storage), left, complete, Dropped(rows, counts, zero), held)
 
 
 def with_trials(rows: FitRows, trials: FloatArray, response: str) -> FitRows:
@@ -191,7 +222,7 @@ def with_trials(rows: FitRows, trials: FloatArray, response: str) -> FitRows:
     if rows.kept is not None:
         kept[rows.kept] = some
     dropped = replace(rows.dropped, rows=rows.dropped.rows + none, zero_weight=rows.dropped.zero_weight + none)
-    return FitRows(rows.table.take(some), trials[some], kept, dropped)
+    return FitRows(rows.table.take(some), trials[some], kept, dropped, rows.held_out)
 
 
 @contextmanager

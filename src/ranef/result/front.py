@@ -39,6 +39,7 @@ from ranef.result.lock import given_of_others, lock_terms, with_locked, without
 from ranef.result.options import check_whole, choice
 from ranef.result.progress import compiling, counter, steps, sweeps
 from ranef.result.sampling import read_sampling
+from ranef.result.validation import Callback, Validator, after_sweeps, read_callbacks, read_validation
 from ranef.result.warm import start_of
 from ranef.result.warn import warn_about_fit
 from ranef.storage import storage
@@ -85,6 +86,8 @@ def fit(
     unobserved: float | None = None,
     penalty: float | None = None,
     exponent: float | None = None,
+    validation: Any = None,
+    callbacks: Callback | Sequence[Callback] | None = None,
 ) -> Fit:
     """Fit a linear or generalized linear mixed-effects model.
 
@@ -195,6 +198,15 @@ def fit(
         Report each step on stderr, and about how long the search will take. Default: on a terminal, when the fit takes
         more than a second.
 
+    validation : float or table, optional
+        Of ``"vb"``: rows that the sweeps are scored on, by the root mean square error of their predictions; the sweeps
+        end when five in a row had no better score, or when the bound stands, and the best one is kept. A share of the
+        rows, such as 0.1, is drawn by ``seed`` and left out of the fit; or a table that has the response. Best where
+        levels have few rows, where the sweeps would go on to drop components that predict.
+    callbacks : callable or list of callable, optional
+        Of ``"vb"``: called after every sweep with an object that has its ``number``, ``seconds``, ``bound``, ``gain``
+        (rise of the bound, for each row) and ``score``. One that returns True ends the sweeps. Ctrl-C ends them too,
+        after the one that is running, with a `ConvergenceWarning`; pressed again, it interrupts the fit.
     unobserved, penalty, exponent : float, optional
         Of ``family="implicit"``: the weight of a pair that is not observed (an observed one has as much more as its
         confidence), the penalty of the vectors, and the power of a level's total weight that it goes with (default 1;
@@ -250,6 +262,8 @@ def fit(
                 "chains": chains,
                 "thin": thin,
                 "memory": None if memory == "auto" else memory,
+                "validation": validation,
+                "callbacks": callbacks,
             },
             method=method,
             missing=missing,
@@ -307,6 +321,12 @@ def fit(
                 "solver='bound'": solver == "bound",
             },
         )
+    else:
+        for name, is_given in (("validation", validation is not None), ("callbacks", callbacks is not None)):
+            if is_given:
+                raise OptionError(f"{name}= goes with latent() or fm(), whose sweeps it follows; leave it out")
+    held = None if validation is None else read_validation(validation, seed)
+    called = read_callbacks(callbacks)
     source = open_source(data)
     place = storage(memory)
     with engine(threads, place) as pool, telling_of_compilation(compiling(progress)):
@@ -319,6 +339,7 @@ def fit(
             kind=distribution.kind,
             storage=place,
             tables=tables,
+            hold_out=None if held is None else held.hold_out,
         )
         whole = design
         locked = None if lock is None else lock_terms(design, None if start is None else start.model, lock)
@@ -336,6 +357,9 @@ def fit(
         if solver == "bound":
             _check_bound(given, method_, distribution)
         if factors:
+            validator = None
+            if held is not None:
+                validator = Validator(held.source or source, design.held_out, tables)
             model = fit_factors(
                 design,
                 pool,
@@ -344,8 +368,12 @@ def fit(
                 seed=seed,
                 tolerance=tolerance,
                 max_sweeps=max_iterations,
-                report=sweeps(progress),
+                validate=validator,
+                after=after_sweeps(sweeps(progress), called),
             )
+            if validator is not None:
+                counts = msgspec.structs.replace(model.info, validation_rows=validator.count)
+                model = replace(model, info=counts)
         elif bayesian is not None:
             model = fit_gibbs(
                 design,
@@ -398,6 +426,7 @@ def fit(
     options |= {"draws": draws, "warmup": warmup, "chains": chains, "thin": thin}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "memory": memory, "progress": progress}
+    options |= {"validation": validation, "callbacks": callbacks}
     if lock is not None:
         options |= {"lock": lock, "start": start}
     # reading included

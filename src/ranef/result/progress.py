@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ranef.learn.factor.variational import Sweep
 from ranef.learn.gaussian import STOCHASTIC_TOLERANCE, TOLERANCE
 from ranef.learn.minimise import Step
-from ranef.solve.sweeps import Parameters, State
 
 FloatArray = npt.NDArray[np.float64]
 Count: TypeAlias = Callable[[int, int], None]  # how many are done, and of how many
@@ -65,8 +65,8 @@ def steps(
     return report
 
 
-def sweeps(progress: bool | None) -> Callable[[int, State, Parameters, float], None] | None:
-    """What sweeps over latent terms call after each: number, state, parameters and bound; None for silence.
+def sweeps(progress: bool | None) -> Callable[[Sweep], None] | None:
+    """What sweeps over latent terms call after each; None for silence.
 
     Parameters
     ----------
@@ -75,15 +75,12 @@ def sweeps(progress: bool | None) -> Callable[[int, State, Parameters, float], N
     """
     if _silent(progress):
         return None
-    begun = time.perf_counter()
-    before = math.nan
 
-    def report(number: int, state: State, parameters: Parameters, bound: float) -> None:
-        nonlocal before
-        seconds, rise, before = time.perf_counter() - begun, bound - before, bound
-        if progress or seconds >= SECONDS:
-            gain = "" if math.isnan(rise) else f", the bound rose by {rise / len(state.residual):.2g} a row"
-            _write(f"sweep {number}: {seconds:.0f} s{gain}\n")
+    def report(one: Sweep) -> None:
+        if progress or one.seconds >= SECONDS:
+            gain = "" if math.isnan(one.gain) else f", the bound rose by {one.gain:.2g} a row"
+            score = "" if math.isnan(one.score) else f", RMSE on the validation rows {one.score:.4f}"
+            _write(f"sweep {one.number}: {one.seconds:.0f} s{gain}{score}\n")
 
     return report
 

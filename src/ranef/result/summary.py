@@ -280,7 +280,11 @@ def _search(model: Model) -> list[str]:
     state = "Converged" if info.converged else "NOT converged"
     took = f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2g}"
     if info.method == "vb":
-        lines = [f"{state} after {counted(info.iterations, 'sweep')} in {took} s"]
+        state = {"callback": "Ended by a callback", "interrupt": "Interrupted"}.get(info.stopped, state)
+        lines = [f"{state} after {counted(len(info.history), 'sweep')} in {took} s"]
+        if info.validation_rows:
+            best = f"RMSE {info.score:.4f} on {counted(info.validation_rows, 'validation row')}"
+            lines.append(f"Sweep {info.iterations} is kept, the best: {best}")
     elif info.mode_gradient is None:
         after = counted(info.iterations, "evaluation")
         lines = [f"{state} after {after} in {took} s; largest gradient {info.gradient:.1g} standard errors"]

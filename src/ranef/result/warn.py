@@ -52,7 +52,13 @@ def warn_about_fit(model: Model, numbers: str | None = None) -> None:
         from ranef.result.bayes import not_together
 
         warn(not_together(model), ConvergenceWarning)
-    elif not info.converged and not info.unbounded:
+    elif info.stopped == "interrupt" and not info.converged:
+        message = (
+            f"interrupted: this is the fit after {counted(info.iterations, 'sweep')}, as far as it had come; fit again "
+            "to go on to the end"
+        )
+        warn(message, ConvergenceWarning)
+    elif not info.converged and not info.unbounded and info.stopped != "callback":
         message = (
             f"not converged after {counted(info.iterations, 'evaluation')}: the largest entry of the gradient is "
             f"{info.gradient:.2g} standard errors. Raise max_iterations, start from a simpler fit (start=), or drop a "

@@ -94,9 +94,8 @@ def latent_part(
     for place, sides in terms.items():
         term = model.latent[place]
         of_units = [[_units(one, of) for one, of in zip(side, have, strict=True)] for side, have in _pairs(term, sides)]
-        spreads = [
-            [_spreads(one, of, prior) for one, of in zip(side, have, strict=True)] for side, have in _pairs(term, sides)
-        ]
+        pairs = _pairs(term, sides) if interval else []
+        spreads = [[_spreads(one, of, prior) for one, of in zip(side, have, strict=True)] for side, have in pairs]
         size = max(1, NUMBERS_A_PIECE // (term.rank**2 if interval else term.rank))
         for start in range(0, len(rows), size):
             piece = slice(start, start + size)

@@ -223,6 +223,16 @@ def _batch_rows(model: Model) -> int:
     return max(1, min(MOST_ROWS, NUMBERS_A_BATCH // max(width, 1)))
 
 
+def linear_predictor(model: Model, rows: Rows, selection: Selection) -> FloatArray:
+    """The linear predictor of rows that were read, shape (rows,); NaN where a value is missing."""
+    eta = np.empty(rows.table.rows)
+    for batch in batches(model, rows, selection, _batch_rows(model)):
+        eta[batch.rows] = _expected(model, batch)
+        if rows.latent:
+            eta[batch.rows] += latent_part(model, rows.latent, batch.rows, interval=False, prior=False)[0]
+    return eta
+
+
 def _expected(model: Model, batch: Batch) -> FloatArray:
     total = np.zeros(len(batch.rows)) if batch.offset is None else batch.offset.copy()
     if batch.x is not None:

@@ -17,11 +17,11 @@ from ranef.engine.threads import Engine
 from ranef.learn.factor.priors import is_scaled, main_member
 from ranef.learn.factor.rotation import Turned, turned, turns
 from ranef.learn.factor.start import Problem, prepare
-from ranef.learn.factor.variational import MAX_SWEEPS, TOLERANCE, Searched, search_variational
+from ranef.learn.factor.variational import MAX_SWEEPS, TOLERANCE, Searched, Sweep, search_variational
 from ranef.learn.gaussian import Solver, fit_gaussian
 from ranef.learn.held import Given
 from ranef.solve.sides import Side, Term
-from ranef.solve.sweeps import Parameters, State, products, row_pieces
+from ranef.solve.sweeps import products, row_pieces
 
 # the rank of rank="auto"; components that vanish are dropped
 AUTO_RANK = 32
@@ -38,7 +38,8 @@ def fit_factors(
     seed: int = 0,
     tolerance: float | None = None,
     max_sweeps: int | None = None,
-    report: Callable[[int, State, Parameters, float], None] | None = None,
+    validate: Callable[[Model], float] | None = None,
+    after: Callable[[Sweep], bool] | None = None,
 ) -> Model:
     """Fit by variational Bayes.
 
@@ -54,7 +55,7 @@ def fit_factors(
     tolerance : float, optional
         The sweeps end when one raises the bound by less, for each row.
     max_sweeps : int, optional
-    report : callable, optional
+    validate, after : callable, optional
         As of `ranef.learn.factor.variational.search_variational`.
 
     Returns
@@ -78,7 +79,8 @@ def fit_factors(
         additive,
         engine,
         seed=seed,
-        report=report,
+        validate=validate,
+        after=after,
         tolerance=TOLERANCE if tolerance is None else tolerance,
         max_sweeps=MAX_SWEEPS if max_sweeps is None else max_sweeps,
     )
@@ -110,8 +112,10 @@ def fit_factors(
         held=(),
         elbo=found.bound - len(design.y) * float(np.log(problem.scaling.y_scale)),
         df=rest.info.df + 1 + _parameters(problem),
-        converged=found.converged and rest.info.converged,
-        iterations=len(found.history),
+        converged=(found.converged or found.stopped == "validation") and rest.info.converged,
+        stopped=found.stopped,
+        iterations=found.kept,
+        score=found.history[found.kept - 1].score,
         history=found.history,
         seconds=time.perf_counter() - begun,
     )

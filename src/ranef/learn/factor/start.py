@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
-from ranef.learn.scaling import Scaling, scale
+from ranef.learn.scaling import Scaling, scale, unit_variance
 from ranef.prior import Layout
 from ranef.solve.rows import Rows
 from ranef.solve.sides import Side, Sides, make_sides
@@ -74,9 +74,10 @@ def begin(
                     (member.levels, rank)
                 )
             if member.group is not None:
-                back = np.linalg.inv(scaling.z_back[member.group]) / scaling.y_scale
+                back = np.linalg.inv(effects_back(problem, member.group)) / scaling.y_scale
                 group = additive.groups[member.group]
-                state.coefficients[number][m].effects[:] = group.modes @ back.T
+                if group.walk is None:  # a walk's coefficients here are its increments
+                    state.coefficients[number][m].effects[:] = group.modes @ back.T
                 covariance[rank:, rank:] = _positive(back @ group.covariance @ back.T, sigma2)
             of.append(covariance)
         covariances.append(tuple(of))
@@ -119,6 +120,14 @@ def _codes(side: Side) -> npt.NDArray[np.int32]:
 def _mean_weight(side: Side) -> float:
     """What the variance of a unit's vector is, if all levels have variance one."""
     return float(sum(np.sum(member.weight**2) / side.units for member in side.members))
+
+
+def effects_back(problem: Problem, group: int) -> FloatArray:
+    """From the effects of a grouping factor in sweeps to the covariates' own units, (k, k); the response's not counted.
+
+    Sweeps have the weights of bags as they are; ``z_back`` is for such of one mean square.
+    """
+    return np.asarray(problem.scaling.z_back[group] * unit_variance(problem.design.groups[group])[1])
 
 
 def _positive(covariance: FloatArray, sigma2: float) -> FloatArray:
