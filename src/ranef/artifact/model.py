@@ -125,6 +125,8 @@ class FitInfo(msgspec.Struct, frozen=True):
         Of ``"vb"``: the lower bound of the log marginal likelihood, which has no value itself; NaN elsewhere.
     stopped : {"", "validation", "callback", "interrupt"}
         What ended the sweeps over latent terms before the bound stood.
+    two_stage : bool
+        Latent terms were fitted to the residuals of the mixed model, which was fitted without them.
     validation_rows : int
         Rows that the sweeps were scored on; ``score`` is that of the sweep that was kept, number ``iterations``.
     fixed_variance, random_variance : float
@@ -166,6 +168,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     elbo: float = float("nan")
     fixef_mcse: tuple[float, ...] = ()
     stopped: Literal["", "validation", "callback", "interrupt"] = ""
+    two_stage: bool = False
     validation_rows: int = 0
     score: float = float("nan")
 

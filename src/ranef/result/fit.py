@@ -359,6 +359,38 @@ class Fit(Vectors):
             options = {**options, "covariance": self}
         return self.update(data=data, **{"start": self, **options})
 
+    def extend(self, terms: str, data: Any = None, **options: Any) -> Fit:
+        """This mixed model with latent terms for what it leaves: two stages, where a formula with both is one.
+
+        The mixed model stays as it is, estimates and standard errors too. Its residuals are factorised by variational
+        Bayes, and predictions are the sum; the residual standard deviation is that of the second stage.
+
+        Parameters
+        ----------
+        terms : str
+            ``"latent(user, item, rank=32)"``, or several joined by ``+``.
+        data : any data, optional
+            The rows of the fit, for a model that was loaded.
+        **options
+            ``seed``, ``tolerance``, ``max_iterations``, ``callbacks``, ``progress`` and ``validation`` (a table) of the
+            sweeps, as of `ranef.fit`.
+
+        Returns
+        -------
+        Fit
+            ``method`` is ``"vb"``; its `update` and `refit` fit both parts together.
+
+        Raises
+        ------
+        FormulaError, DataError, OptionError, FitError
+        """
+        from ranef.result.extend import extend
+
+        _check_weights(self._options.get("weights"))
+        rows = self._again(data)
+        found = extend(self.model, self._formula, open_source(rows), terms, self._options, **options)
+        return Fit(found.model, found.formula, self._library, found.design, rows, found.options)
+
     def save(self, path: str | os.PathLike[str], *, posterior: bool = True) -> None:
         """Write a model directory.
 

@@ -36,7 +36,7 @@ from ranef.result.implicit_fit import ImplicitFit
 from ranef.result.implicit_front import IMPLICIT, fit_pairs
 from ranef.result.latent_options import method_with_latent, refuse_with_latent
 from ranef.result.lock import given_of_others, lock_terms, with_locked, without
-from ranef.result.options import check_whole, choice
+from ranef.result.options import check_tolerance, check_whole, choice
 from ranef.result.progress import compiling, counter, steps, sweeps
 from ranef.result.sampling import read_sampling
 from ranef.result.validation import Callback, Validator, after_sweeps, read_callbacks, read_validation
@@ -300,8 +300,7 @@ def fit(
             "solver='bound'": solver != "bound",
         },
     )
-    if tolerance is not None and not (isinstance(tolerance, int | float | np.floating) and 0 < tolerance < 1):
-        raise OptionError(f"tolerance={tolerance!r}: give a number between 0 and 1, such as 1e-9")
+    check_tolerance(tolerance)
     if max_iterations is not None:
         check_whole("max_iterations", max_iterations, 1)
     if start is not None and not isinstance(start, Fit):

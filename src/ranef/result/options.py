@@ -51,3 +51,14 @@ def check_whole(name: str, value: object, least: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise OptionError(f"{name}={value!r}: give a whole number of at least {least}")
+
+
+def check_tolerance(tolerance: object) -> None:
+    """Refuse a tolerance that is not a number between 0 and 1; None is the default one.
+
+    Raises
+    ------
+    OptionError
+    """
+    if tolerance is not None and not (isinstance(tolerance, int | float | np.floating) and 0 < tolerance < 1):
+        raise OptionError(f"tolerance={tolerance!r}: give a number between 0 and 1, such as 1e-9")

@@ -87,6 +87,8 @@ def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
     how = HOW[info.method] if model.groups or info.family == "gaussian" else "maximum likelihood"
     if info.quadrature > 1:
         how = f"maximum likelihood (adaptive Gauss-Hermite, {info.quadrature} nodes)"
+    if info.two_stage:
+        how = "two stages (latent terms by variational Bayes)"
     text = f"{_kind(model)} fit by {how}, {info.solver} solver{probes}"
     lines = [text] if len(text) <= WIDTH else [f"{_kind(model)} fit by {how},", f"{info.solver} solver{probes}"]
     if ddf and len(model.beta):
