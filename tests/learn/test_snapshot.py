@@ -14,12 +14,12 @@ from ranef.formula import parse
 from ranef.learn.factor.priors import closed_form
 from ranef.learn.factor.snapshot import snapshot
 from ranef.learn.factor.start import begin, prepare
-from ranef.learn.factor.variational import expected_squares, spread_widths
+from ranef.learn.factor.variational import spread_widths
 from ranef.learn.gaussian import fit_gaussian
 from ranef.score.predict import linear_predictor
 from ranef.score.rows import read_rows
 from ranef.score.select import select
-from ranef.solve.sweeps import sweep
+from ranef.solve.sweeps import sweep, weighted_squares
 from ranef.table import open_source
 
 
@@ -55,7 +55,7 @@ def test_predictions_are_responses_less_residuals(formula):
         state, parameters = begin(problem, additive, spread_widths(problem), 0, pool)
         for _ in range(2):
             added = sweep(state, parameters, pool)
-            parameters = closed_form(state, problem.layout, parameters, expected_squares(state, added, pool))
+            parameters = closed_form(state, problem.layout, parameters, weighted_squares(state, pool) + added)
         model = snapshot(problem, additive, state)
     chosen = select(model.spec)
     eta = linear_predictor(model, read_rows(model, source, chosen), chosen)

@@ -11,7 +11,7 @@ import pytest
 
 import ranef
 from ranef.errors import ConvergenceWarning, DataError, OptionError
-from ranef.learn.factor.variational import PATIENCE
+from ranef.learn.factor.sweeping import PATIENCE
 
 FORMULA = "y ~ 1 + (1 | user) + (1 | item) + latent(user, item, rank=4)"
 

@@ -25,6 +25,11 @@ def deviance(model: Model) -> float:
     OptionError
         The fit is Bayesian; so too below.
     """
+    if model.info.method == "map":
+        raise OptionError(
+            "a fit with method='map' has a penalised likelihood, the last of Fit.history, but no loglik, deviance, AIC "
+            "or BIC; compare models by their predictions on rows that were held out"
+        )
     if model.info.method == "vb":
         raise OptionError(
             "a fit with method='vb' has a lower bound of the likelihood, Fit.elbo, but no loglik, deviance, AIC or "

@@ -317,7 +317,9 @@ class Fit(Vectors):
     def __repr__(self) -> str:
         family = "" if self.family == "gaussian" else f"{self.family} ({self.link}), "
         how = f"{family}{self.method.upper()}, {self.nobs:,} rows"
-        if self.model.latent:
+        if self.method == "map":
+            how += f", objective {self.history[-1].deviance:.4f}"
+        elif self.model.latent:
             how += f", bound {self.elbo:.4f}"
         elif self.model.sample is None:
             how += f", deviance {self.deviance:.4f}"

@@ -22,12 +22,13 @@ from ranef.formula import parse
 from ranef.learn import gaussian, generalized
 from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.doubling import MOST_PROBES
+from ranef.learn.factor import fit as factor_fit
 from ranef.learn.factor.fit import fit_factors
+from ranef.learn.factor.penalties import check_penalty
 from ranef.learn.gaussian import Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
 from ranef.learn.gibbs import fit_gibbs
 from ranef.learn.held import Given
-from ranef.learn.quadrature import MOST_NODES
 from ranef.learn.unbounded import breaking_numbers, checked, explained
 from ranef.result.covariance import given_covariances
 from ranef.result.fit import Fit
@@ -36,6 +37,7 @@ from ranef.result.implicit_fit import ImplicitFit
 from ranef.result.implicit_front import IMPLICIT, fit_pairs
 from ranef.result.latent_options import method_with_latent, refuse_with_latent
 from ranef.result.lock import given_of_others, lock_terms, with_locked, without
+from ranef.result.nodes import check_quadrature
 from ranef.result.options import check_tolerance, check_whole, choice
 from ranef.result.progress import compiling, counter, steps, sweeps
 from ranef.result.sampling import read_sampling
@@ -61,7 +63,7 @@ def fit(
     *,
     family: str | Family | Callable[..., Family] = "gaussian",
     link: str | None = None,
-    method: Literal["reml", "ml", "laplace", "joint", "gibbs", "vb"] | None = None,
+    method: Literal["reml", "ml", "laplace", "joint", "gibbs", "vb", "map"] | None = None,
     weights: str | npt.ArrayLike | None = None,
     offset: str | None = None,
     tables: Mapping[str, Any] | None = None,
@@ -84,7 +86,7 @@ def fit(
     memory: str | int = "auto",
     progress: bool | None = None,
     unobserved: float | None = None,
-    penalty: float | None = None,
+    penalty: float | Mapping[str, float] | None = None,
     exponent: float | None = None,
     validation: Any = None,
     callbacks: Callback | Sequence[Callback] | None = None,
@@ -107,12 +109,17 @@ def fit(
     link : str, optional
         Default: the family's first. ``"identity"`` of gaussian; ``"logit"``, ``"probit"`` and ``"cloglog"`` of
         bernoulli, binomial and ordinal; ``"log"`` of the others.
-    method : {"reml", "ml", "laplace", "joint", "gibbs", "vb"}, optional
-        ``"vb"``, for a Gaussian model with ``latent()`` or ``fm()``: variational Bayes. Vectors and effects have normal
+    method : {"reml", "ml", "laplace", "joint", "gibbs", "vb", "map"}, optional
+        ``"vb"``, for a model with ``latent()`` or ``fm()``: variational Bayes. Vectors and effects have normal
         posteriors that are independent between factors; sweeps over the factors raise a lower bound of the likelihood,
         `Fit.elbo`, and learn all covariances, so that there is no penalty to choose. ``tolerance`` (1e-4) is the rise
         of the bound, for each row, below which they end, ``max_iterations`` (200) the most sweeps. Where levels have
-        few rows it drops components that would still predict a little.
+        few rows it drops components that would still predict a little. For gaussian, bernoulli (logit: the bound of
+        Jaakkola and Jordan, or probit), binomial (logit) and ordinal (probit).
+        ``"map"``, for any family with ``latent()`` or ``fm()``: the mode of the penalised likelihood, probabilistic
+        matrix factorization. Penalties are given (``penalty``), or learned by a few variational sweeps first. The
+        objective, in `Fit.history`, never rises; sweeps end when it falls by less than ``tolerance`` (1e-5) for each
+        row. Vectors count as known in intervals of predictions, which are too narrow by what they are uncertain.
         Gaussian: restricted (the default) or full maximum likelihood. Other families: the Laplace approximation of the
         likelihood, maximised over all parameters (the default, lme4's ``nAGQ = 1``), or with the fixed effects at
         their joint mode with the random effects (``nAGQ = 0``: faster, fixed effects a little closer to zero).
@@ -199,14 +206,20 @@ def fit(
         more than a second.
 
     validation : float or table, optional
-        Of ``"vb"``: rows that the sweeps are scored on, by the root mean square error of their predictions; the sweeps
-        end when five in a row had no better score, or when the bound stands, and the best one is kept. A share of the
-        rows, such as 0.1, is drawn by ``seed`` and left out of the fit; or a table that has the response. Best where
-        levels have few rows, where the sweeps would go on to drop components that predict.
+        Of ``"vb"`` and ``"map"``: rows that the sweeps are scored on, by the root mean square error of their
+        predictions, or minus the mean log-likelihood outside the Gaussian family; the sweeps end when five in a row
+        had no better score, or when little is gained, and the best one is kept. A share of the rows, such as 0.1, is
+        drawn by ``seed`` and left out of the fit; or a table that has the response. Best where levels have few rows,
+        where the sweeps would go on to drop components that predict.
     callbacks : callable or list of callable, optional
-        Of ``"vb"``: called after every sweep with an object that has its ``number``, ``seconds``, ``bound``, ``gain``
-        (rise of the bound, for each row) and ``score``. One that returns True ends the sweeps. Ctrl-C ends them too,
-        after the one that is running, with a `ConvergenceWarning`; pressed again, it interrupts the fit.
+        Of ``"vb"`` and ``"map"``: called after every sweep with an object that has its ``number``, ``seconds``,
+        ``bound``, ``gain`` (rise of the bound, for each row) and ``score``. One that returns True ends the sweeps.
+        Ctrl-C ends them too, after the one that is running, with a `ConvergenceWarning`; pressed again, it interrupts
+        the fit.
+    penalty : float or mapping of str to float, optional
+        Of ``method="map"``: the penalty of the squares of vectors and random effects, the residual variance (1 outside
+        the Gaussian family) over their prior variance, for all factors or by name, ``{"user_id": 5, "item_id": 8}``.
+        Those that are not given are learned. Where all are given, sigma is the root mean square of the residuals.
     unobserved, penalty, exponent : float, optional
         Of ``family="implicit"``: the weight of a pair that is not observed (an observed one has as much more as its
         confidence), the penalty of the vectors, and the power of a level's total weight that it goes with (default 1;
@@ -273,21 +286,23 @@ def fit(
             threads=threads,
             progress=progress,
             unobserved=unobserved,
-            penalty=penalty,
+            penalty=cast(float | None, penalty),
             exponent=exponent,
         )
-    for name, value in (("unobserved", unobserved), ("penalty", penalty), ("exponent", exponent)):
+    for name, value in (("unobserved", unobserved), ("exponent", exponent)):
         if value is not None:
             raise OptionError(f"{name}= belongs to family='implicit'; leave it out")
     distribution = family_of(family, link)
     parsed = parse(formula)
     method_ = _method(distribution, method, bool(parsed.latent))
+    if penalty is not None and method_ != "map":
+        raise OptionError("penalty= belongs to family='implicit' and to method='map' of latent terms; leave it out")
     solver = cast(Solver, choice("solver", solver, SOLVERS))
     missing = cast(Missing, choice("missing", missing, MISSING))
     if probes != "auto" and not (isinstance(probes, int) and 2 <= probes <= MOST_PROBES):
         raise OptionError(f"probes={probes!r}: give a whole number from 2 to {MOST_PROBES}, or 'auto'")
     check_whole("seed", seed, 0)
-    _check_quadrature(quadrature, distribution, method_)
+    check_quadrature(quadrature, distribution, method_)
     bayesian = read_sampling(
         method_ == "gibbs",
         {"draws": draws, "warmup": warmup, "chains": chains, "thin": thin, "prior": prior},
@@ -359,9 +374,14 @@ def fit(
             validator = None
             if held is not None:
                 validator = Validator(held.source or source, design.held_out, tables)
+            fields = [field.name for term in design.spec.latent for side in term.sides for field in side]
+            check_penalty(penalty, [*fields, *(group.name for group in design.spec.groups)])
             model = fit_factors(
                 design,
                 pool,
+                family=None if distribution.kind == "number" else distribution,
+                method=cast(factor_fit.Method, method_),
+                penalty=penalty,
                 solver=solver,
                 probes=None if probes == "auto" else probes,
                 seed=seed,
@@ -426,6 +446,8 @@ def fit(
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "memory": memory, "progress": progress}
     options |= {"validation": validation, "callbacks": callbacks}
+    if penalty is not None:
+        options |= {"penalty": penalty}
     if lock is not None:
         options |= {"lock": lock, "start": start}
     # reading included
@@ -462,19 +484,3 @@ def _check_bound(given: Given | None, method: str, family: Family) -> None:
         )
     if method == "laplace":
         raise OptionError("solver='bound' finds joint modes: use method='joint', or another solver")
-
-
-def _check_quadrature(nodes: int, family: Family, method: str) -> None:
-    check_whole("quadrature", nodes, 1)
-    if nodes > MOST_NODES:
-        raise OptionError(f"quadrature={nodes}: give at most {MOST_NODES} nodes; 25 are as good as exact")
-    if nodes > 1 and method != "laplace":
-        why = "fixed effects do not maximise the likelihood"
-        if method == "gibbs":
-            why = "nothing is integrated, everything is drawn"
-        elif family.kind == "number":
-            why = "the likelihood is exact"
-        raise OptionError(
-            f"quadrature={nodes} goes with method='laplace', not with method={method!r} of family={family.name!r}: "
-            f"there {why}"
-        )

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 
 from ranef.errors import OptionError
 from ranef.family import Family
+from ranef.learn.factor.response import BOUNDED, NORMAL
 from ranef.result.options import choice
 
-METHODS = ("vb",)
+
+def methods_with_latent(family: Family) -> tuple[str, ...]:
+    """The methods for a formula with ``latent()`` or ``fm()``, the default first."""
+    known = family.kind == "number" or (family.name, family.link) in (*BOUNDED, *NORMAL)
+    return ("vb", "map") if known else ("map",)
 
 
 def method_with_latent(family: Family, method: str | None) -> str:
@@ -17,14 +22,18 @@ def method_with_latent(family: Family, method: str | None) -> str:
     Raises
     ------
     OptionError
-        It, or the family, goes with random effects only.
+        It goes with random effects only, or not with the family.
     """
-    if family.kind != "number":
+    known = methods_with_latent(family)
+    if method is None:
+        return known[0]
+    if isinstance(method, str) and method.lower() == "vb" and "vb" not in known:
         raise OptionError(
-            f"latent() and fm() go with family='gaussian' and family='implicit', not with family={family.name!r}; drop "
-            "the term, or model the response as a number"
+            "method='vb' of latent() and fm() is for gaussian, bernoulli with link logit or probit, binomial with "
+            f"link logit and ordinal with link probit, not for family={family.name!r} with link={family.link!r}: use "
+            "method='map'"
         )
-    return METHODS[0] if method is None else choice("method", method, METHODS, " for a formula with latent() or fm()")
+    return choice("method", method, known, " for a formula with latent() or fm()")
 
 
 def refuse_with_latent(given: Mapping[str, bool]) -> None:

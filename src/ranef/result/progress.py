@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ranef.learn.factor.variational import Sweep
+from ranef.learn.factor.sweeping import Sweep
 from ranef.learn.gaussian import STOCHASTIC_TOLERANCE, TOLERANCE
 from ranef.learn.minimise import Step
 
@@ -78,8 +78,8 @@ def sweeps(progress: bool | None) -> Callable[[Sweep], None] | None:
 
     def report(one: Sweep) -> None:
         if progress or one.seconds >= SECONDS:
-            gain = "" if math.isnan(one.gain) else f", the bound rose by {one.gain:.2g} a row"
-            score = "" if math.isnan(one.score) else f", RMSE on the validation rows {one.score:.4f}"
+            gain = "" if math.isnan(one.gain) else f", rose by {one.gain:.2g} a row"
+            score = "" if math.isnan(one.score) else f", score on the validation rows {one.score:.4f}"
             _write(f"sweep {one.number}: {one.seconds:.0f} s{gain}{score}\n")
 
     return report

@@ -26,6 +26,7 @@ HOW = {
     "laplace": "maximum likelihood (Laplace approximation)",
     "joint": "maximum likelihood (joint modes, nAGQ = 0)",
     "vb": "variational Bayes",
+    "map": "penalised likelihood",
 }
 
 
@@ -118,6 +119,9 @@ def _criteria(model: Model) -> list[str]:
     noise = _monte_carlo(model) if info.deviance_error else []
     if info.method == "vb":
         return [f"Lower bound of the log-likelihood: {info.elbo:.1f}"]
+    if info.method == "map":
+        what = "sum of squares" if info.family == "gaussian" else "deviance"
+        return [f"Penalised {what}: {info.history[-1].deviance:.1f}"]
     if info.method == "reml":
         return [f"REML criterion at convergence: {info.deviance:.1f}", *noise]
     values = [aic(model), bic(model), loglik(model), info.deviance]
@@ -178,9 +182,14 @@ def _latent_terms(model: Model) -> list[str]:
         names = [one.name for specs, _ in fields for one in specs]
         models = [one for _, side in fields for one in side]
         shown = min(term.rank, COMPONENTS)
-        deviations = [[f"{sd:.3f}" for sd in np.sqrt(np.diag(one.covariance))[:shown]] for one in models]
+        if model.info.method == "map":
+            # residual variance, one outside the Gaussian family, over prior variance
+            shown_as, values = "Penalty", [model.info.sigma**2 / np.diag(one.covariance)[:shown] for one in models]
+        else:
+            shown_as, values = "Std.Dev.", [np.sqrt(np.diag(one.covariance))[:shown] for one in models]
+        deviations = [[f"{value:.3f}" for value in of] for of in values]
         levels = [str(len(one.levels)) for one in models]
-        header = ["Factor", "Levels", "Std.Dev.", *[""] * (shown - 1)]
+        header = ["Factor", "Levels", shown_as, *[""] * (shown - 1)]
         columns = [[of[j] for of in deviations] for j in range(shown)]
         lines += align(header, [names, levels, *columns], left=1, indent="  ")
     return lines
@@ -281,11 +290,12 @@ def _search(model: Model) -> list[str]:
     seconds = info.seconds
     state = "Converged" if info.converged else "NOT converged"
     took = f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2g}"
-    if info.method == "vb":
+    if info.method in ("vb", "map"):
         state = {"callback": "Ended by a callback", "interrupt": "Interrupted"}.get(info.stopped, state)
         lines = [f"{state} after {counted(len(info.history), 'sweep')} in {took} s"]
         if info.validation_rows:
-            best = f"RMSE {info.score:.4f} on {counted(info.validation_rows, 'validation row')}"
+            score = "RMSE" if info.family == "gaussian" else "log loss"
+            best = f"{score} {info.score:.4f} on {counted(info.validation_rows, 'validation row')}"
             lines.append(f"Sweep {info.iterations} is kept, the best: {best}")
     elif info.mode_gradient is None:
         after = counted(info.iterations, "evaluation")

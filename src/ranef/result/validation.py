@@ -13,7 +13,7 @@ from ranef.artifact.model import Model
 from ranef.design.response import response_columns, response_values
 from ranef.design.rows import HoldOut
 from ranef.errors import DataError, OptionError
-from ranef.learn.factor.variational import Sweep
+from ranef.learn.factor.sweeping import Sweep
 from ranef.score.predict import linear_predictor
 from ranef.score.rows import Rows, read_rows
 from ranef.score.select import select
@@ -46,7 +46,9 @@ def read_validation(validation: Any, seed: int) -> Validation:
 
 
 class Validator:
-    """The root mean square error of a model's predictions on the validation rows; they are read at the first call.
+    """The error of a model's predictions on the validation rows; they are read at the first call.
+
+    The root mean square; outside the Gaussian family minus the mean log-likelihood of a row, but for a constant.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ class Validator:
         self, source: Source, chosen: npt.NDArray[np.bool_] | None = None, tables: Mapping[str, Any] | None = None
     ):
         self._source, self._chosen, self._tables = source, chosen, tables
-        self._read: tuple[Rows, FloatArray] | None = None
+        self._read: tuple[Rows, FloatArray, FloatArray | None] | None = None
 
     @property
     def count(self) -> int:
@@ -71,14 +73,16 @@ class Validator:
         selection = select(model.spec)
         if self._read is None:
             self._read = self._rows(model)
-        rows, y = self._read
-        error = linear_predictor(model, rows, selection) - y
-        return float(np.sqrt(np.mean(error**2)))
+        rows, y, trials = self._read
+        eta = linear_predictor(model, rows, selection)
+        if model.spec.kind == "number":
+            return float(np.sqrt(np.mean((eta - y) ** 2)))
+        return -float(np.mean(model.family.loglik(y, eta, trials, model.phi)))
 
-    def _rows(self, model: Model) -> tuple[Rows, FloatArray]:
+    def _rows(self, model: Model) -> tuple[Rows, FloatArray, FloatArray | None]:
         roles = response_columns(model.spec.response)
         table = read_table(self._source, numbers=sorted(roles.numbers), factors=sorted(roles.factors))
-        y, _ = response_values(model.spec.response, table)
+        y, trials = response_values(model.spec.response, table)
         rows = read_rows(model, self._source, select(model.spec), tables=self._tables)
         if self._chosen is None:
             kept = ~np.isnan(y) & ~np.isnan(linear_predictor(model, rows, select(model.spec)))
@@ -86,7 +90,7 @@ class Validator:
             kept = self._chosen
         if not kept.any():
             raise DataError("validation=: no row has a response and a prediction; give other rows")
-        return _taken(rows, kept), y[kept]
+        return _taken(rows, kept), y[kept], None if trials is None else trials[kept]
 
 
 def _taken(rows: Rows, kept: npt.NDArray[np.bool_]) -> Rows:

@@ -69,6 +69,11 @@ def warn_about_fit(model: Model, numbers: str | None = None) -> None:
                 f"not converged after {counted(info.iterations, 'sweep')}: the bound still rises. Raise "
                 "max_iterations; predictions are often as good already"
             )
+        elif info.method == "map":
+            message = (
+                f"not converged after {counted(info.iterations, 'sweep')}: the penalised likelihood still rises. Raise "
+                "max_iterations; predictions are often as good already"
+            )
         elif info.mode_gradient is not None:
             message = (
                 f"not converged after {counted(info.iterations, 'step')}: the gradient's norm is "

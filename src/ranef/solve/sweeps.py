@@ -390,6 +390,15 @@ def products(state: State, term: int, rows: slice) -> FloatArray:
     return squares
 
 
+def weighted_squares(state: State, engine: Engine) -> float:
+    """Weighted sum of the squared residuals."""
+
+    def squares(first: int, last: int) -> float:
+        return float(np.sum(_weights(state, first, last)[:, 0] * state.residual[first:last] ** 2))
+
+    return sum(engine.each(row_pieces(len(state.residual)), squares), 0.0)
+
+
 def row_pieces(rows: int) -> list[Range]:
     """Ranges of rows, from the data alone."""
     return [(start, min(start + ROWS_A_PIECE, rows)) for start in range(0, rows, ROWS_A_PIECE)]

@@ -1,38 +1,57 @@
-"""A Gaussian model with latent terms, from its design to the fitted model."""
+"""A model with latent terms, from its design to the fitted model."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ranef.artifact.latent import FieldModel, LatentModel
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.design.fields import FieldDesign
 from ranef.engine.threads import Engine
+from ranef.family import Family
+from ranef.learn.factor import penalised, variational
+from ranef.learn.factor.additive import Additive
+from ranef.learn.factor.penalised import search_penalised, without_moments
+from ranef.learn.factor.penalties import Penalty, are_given, effect_covariances, rescaled, with_penalties
 from ranef.learn.factor.priors import is_scaled, main_member
-from ranef.learn.factor.rotation import Turned, turned, turns
-from ranef.learn.factor.start import Problem, prepare
-from ranef.learn.factor.variational import MAX_SWEEPS, TOLERANCE, Searched, Sweep, search_variational
-from ranef.learn.gaussian import Solver, fit_gaussian
-from ranef.learn.held import Given
+from ranef.learn.factor.response import Response, response_of
+from ranef.learn.factor.rotation import Turned, rotations, turned, turns
+from ranef.learn.factor.snapshot import snapshot
+from ranef.learn.factor.start import Problem, begin, prepare
+from ranef.learn.factor.sweeping import Following, Searched, Sweep
+from ranef.learn.factor.variational import search_variational
+from ranef.learn.gaussian import Solver
 from ranef.solve.sides import Side, Term
-from ranef.solve.sweeps import products, row_pieces
+from ranef.solve.sweeps import Parameters, State, products, row_pieces, weighted_squares
+
+FloatArray = npt.NDArray[np.float64]
+Method = Literal["vb", "map"]
 
 # the rank of rank="auto"; components that vanish are dropped
 AUTO_RANK = 32
 # share of the residual variance below which a component's products have vanished
 VANISHED = 1e-3
+# of the variational sweeps that learn penalties
+LEARNING_TOLERANCE, LEARNING_SWEEPS = 1e-3, 50
+# where the response is linearised: how often, and sweeps towards the mode in between
+LEARNING_ROUNDS, LEARNING_CLIMB = 3, 20
 
 
 def fit_factors(
     design: Design,
     engine: Engine,
     *,
+    family: Family | None = None,
+    method: Method = "vb",
+    penalty: Penalty = None,
     solver: Solver = "auto",
     probes: int | None = None,
     seed: int = 0,
@@ -41,77 +60,83 @@ def fit_factors(
     validate: Callable[[Model], float] | None = None,
     after: Callable[[Sweep], bool] | None = None,
 ) -> Model:
-    """Fit by variational Bayes.
+    """Fit by variational Bayes, or find the mode of the penalised likelihood.
 
     Parameters
     ----------
     design : Design
         With latent terms.
     engine : Engine
+    family : Family, optional
+        Another one than the Gaussian.
+    method : {"vb", "map"}
+    penalty : float or mapping of str to float, optional
+        Of ``"map"``: of all factors' vectors and effects, or of those named; what is not given is learned by
+        variational sweeps first. See `ranef.learn.factor.penalties`.
     solver, probes
         Of the additive part; see `ranef.learn.gaussian.fit_gaussian`.
     seed : int
         Of the first vectors, and of the probes.
     tolerance : float, optional
-        The sweeps end when one raises the bound by less, for each row.
+        The sweeps end when one gains less of the bound, or of the objective, for each row.
     max_sweeps : int, optional
-    validate, after : callable, optional
-        As of `ranef.learn.factor.variational.search_variational`.
+    validate : callable, optional
+        The error of a model's predictions on rows that were held out.
+    after : callable, optional
+        As of `ranef.learn.factor.sweeping.Following`.
 
     Returns
     -------
     Model
-        The additive part is fitted once more at the end, given the products of the vectors and the residual variance:
-        its variances and standard errors are those of the mixed model for what the vectors leave.
+        The additive part is fitted once more at the end, given the products of the vectors: by ``"vb"`` its variances
+        and standard errors are those of the mixed model for what the vectors leave; by ``"map"`` its variances are held
+        where the objective had them, so that its modes are those of the objective.
 
     Raises
     ------
-    FitError
+    FitError, OptionError
     """
     begun = time.perf_counter()
     additive_spec = msgspec.structs.replace(design.spec, latent=())
     additive_design = replace(design, latent=(), spec=additive_spec)
-    additive = fit_gaussian(additive_design, "reml", engine, solver=solver, probes=probes, seed=seed)
+    fit_additive = Additive(additive_design, family, engine, solver, probes, seed)
+    additive = fit_additive.alone()
     ranks = [AUTO_RANK if term.rank is None else term.rank for term in design.latent]
-    problem = prepare(design, ranks, engine)
-    found = search_variational(
-        problem,
-        additive,
-        engine,
-        seed=seed,
-        validate=validate,
-        after=after,
-        tolerance=TOLERANCE if tolerance is None else tolerance,
-        max_sweeps=MAX_SWEEPS if max_sweeps is None else max_sweeps,
-    )
+    problem = prepare(design, ranks, engine, family)
+    response = None if family is None else response_of(design, family)
+
+    def score(state: State, phi: FloatArray) -> float:
+        return float("nan") if validate is None else validate(replace(snapshot(problem, additive, state), phi=phi))
+
+    following = Following(None if validate is None else score, after)
+    if method == "vb":
+        found = search_variational(
+            problem,
+            additive,
+            engine,
+            response=response,
+            seed=seed,
+            following=following,
+            tolerance=variational.TOLERANCE if tolerance is None else tolerance,
+            max_sweeps=variational.MAX_SWEEPS if max_sweeps is None else max_sweeps,
+        )
+    else:
+        found = _mode(problem, additive, response, penalty, engine, seed, tolerance, max_sweeps, following)
     offset = np.zeros(len(design.y)) if design.offset is None else np.array(design.offset)
     for term in range(len(ranks)):
         for first, last in row_pieces(len(offset)):
             offset[first:last] += problem.scaling.y_scale * products(found.state, term, slice(first, last))
     sigma2 = found.parameters.sigma2 * problem.scaling.y_scale**2
-    given = Given(tuple((None,) * len(spec.terms) for spec in design.spec.groups), sigma2, ("Residual",))
-    rest = fit_gaussian(
-        replace(additive_design, offset=offset),
-        "reml",
-        engine,
-        solver=solver,
-        probes=probes,
-        seed=seed,
-        start={
-            spec.name: group.covariance / sigma2
-            for spec, group in zip(design.spec.groups, additive.groups, strict=True)
-        },
-        given=given,
-    )
+    covariances = effect_covariances(problem, found.parameters) if method == "map" else None
+    rest = fit_additive.given(offset, sigma2, covariances, additive)
     info = msgspec.structs.replace(
         rest.info,
-        method="vb",
+        method=method,
         deviance=float("nan"),
         deviance_error=0.0,
         deviance_draws=(),
         held=(),
-        elbo=found.bound - len(design.y) * float(np.log(problem.scaling.y_scale)),
-        df=rest.info.df + 1 + _parameters(problem),
+        df=rest.info.df + (1 if family is None else 0) + (_parameters(problem) if method == "vb" else 0),
         converged=(found.converged or found.stopped == "validation") and rest.info.converged,
         stopped=found.stopped,
         iterations=found.kept,
@@ -119,8 +144,86 @@ def fit_factors(
         history=found.history,
         seconds=time.perf_counter() - begun,
     )
-    latent = tuple(_latent_model(problem, found, t, auto=design.latent[t].rank is None) for t in range(len(ranks)))
+    if method == "vb":
+        constant = len(design.y) * float(np.log(problem.scaling.y_scale))
+        if response is not None:
+            constant = -response.family.constant(response.y, response.weights)
+        info = msgspec.structs.replace(info, elbo=found.bound - constant)
+    # given penalties are those of all directions alike, and of each factor as they are
+    turn = turns if penalty is None else rotations
+    latent = tuple(
+        _latent_model(problem, found, t, turn, auto=design.latent[t].rank is None) for t in range(len(ranks))
+    )
     return replace(rest, spec=design.spec, info=info, latent=latent)
+
+
+def _mode(
+    problem: Problem,
+    additive: Model,
+    response: Response | None,
+    penalty: Penalty,
+    engine: Engine,
+    seed: int,
+    tolerance: float | None,
+    max_sweeps: int | None,
+    following: Following,
+) -> Searched:
+    """The mode at penalties that are given, or learned by a few variational sweeps."""
+    phi = additive.phi
+    state, parameters = begin(problem, additive, None, seed, engine)
+    if response is not None:
+        parameters = replace(parameters, sigma2=1.0)
+
+    def learn(at: FloatArray | None) -> Searched:
+        return search_variational(
+            problem,
+            additive,
+            engine,
+            response=response,
+            linearised_at=at,
+            phi=phi,
+            seed=seed,
+            tolerance=LEARNING_TOLERANCE,
+            max_sweeps=LEARNING_SWEEPS,
+        )
+
+    def climb(tolerance: float, max_sweeps: int, following: Following) -> tuple[Searched, FloatArray | None]:
+        given = with_penalties(problem, parameters, penalty)
+        return search_penalised(
+            problem,
+            state,
+            given,
+            response,
+            phi,
+            engine,
+            tolerance=tolerance,
+            max_sweeps=max_sweeps,
+            following=following,
+        )
+
+    if are_given(problem, penalty):
+        pass
+    elif response is None or response.kind != "linearised":
+        learned = learn(None)
+        parameters, phi, state = learned.parameters, learned.phi, without_moments(learned.state)
+    else:
+        # what a linearised response says of variances is worth as much as the place is near the mode
+        at = None
+        for remaining in reversed(range(LEARNING_ROUNDS)):
+            parameters = learn(at).parameters
+            if remaining:
+                found, at = climb(LEARNING_TOLERANCE, LEARNING_CLIMB, Following())
+                phi = found.phi
+    found, _ = climb(
+        penalised.TOLERANCE if tolerance is None else tolerance,
+        penalised.MAX_SWEEPS if max_sweeps is None else max_sweeps,
+        following,
+    )
+    parameters = found.parameters
+    if response is None and are_given(problem, penalty):
+        # nothing but the residuals tells their variance: penalties stay what they are
+        parameters = rescaled(parameters, weighted_squares(found.state, engine) / len(found.state.residual))
+    return replace(found, parameters=parameters)
 
 
 def _parameters(problem: Problem) -> int:
@@ -135,11 +238,17 @@ def _parameters(problem: Problem) -> int:
     return count
 
 
-def _latent_model(problem: Problem, found: Searched, number: int, auto: bool) -> LatentModel:
+def _latent_model(
+    problem: Problem,
+    found: Searched,
+    number: int,
+    turn_sides: Callable[[State, Parameters, Term], list[FloatArray]],
+    auto: bool,
+) -> LatentModel:
     state, parameters, term = found.state, found.parameters, problem.sides.terms[number]
     scale = float(np.sqrt(problem.scaling.y_scale))
     sides = []
-    for place, turn in zip(term.sides, turns(state, parameters, term), strict=True):
+    for place, turn in zip(term.sides, turn_sides(state, parameters, term), strict=True):
         members = range(len(state.sides.sides[place].members))
         sides.append([turned(state, parameters, place, m, turn, scale) for m in members])
     kept = _kept(problem, found, term, sides) if auto else term.rank
@@ -158,7 +267,9 @@ def _kept(problem: Problem, found: Searched, term: Term, sides: list[list[Turned
     variances = []
     for place, side in zip(term.sides, sides, strict=True):
         of: Side = found.state.sides.sides[place]
-        variances.append(np.diag(side[main_member(of, term.rank)].covariance))
+        main = side[main_member(of, term.rank)]
+        # modes tell by themselves; so does a posterior's covariance, which its spreads are part of
+        variances.append(np.mean(main.vectors**2, axis=0) if not found.state.uncertain else np.diag(main.covariance))
     whole = np.sum(variances, axis=0)
     squares = np.sum(np.square(variances), axis=0)
     return max(1, int(np.count_nonzero((whole**2 - squares) / 2 > VANISHED * sigma2)))
@@ -172,6 +283,9 @@ def _field_model(field: FieldDesign, of: Turned, kept: int) -> FieldModel:
         steps = field.walk.membership
         vectors = steps.sums(vectors)
         spread = replace(steps, weight=steps.weight**2).sums(spread).astype(np.float32)
+    if not spread.shape[1]:
+        # modes count as certain
+        spread = np.zeros(vectors.shape, np.float32)
     if kept < k:
         spread = spread[:, :kept] if spread.shape[1] == k else spread[:, : kept * (kept + 1) // 2]
     history = field.spec.kind == "history"

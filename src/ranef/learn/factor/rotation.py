@@ -54,12 +54,23 @@ def turns(state: State, parameters: Parameters, term: Term) -> list[FloatArray]:
     return [first, second]
 
 
+def rotations(state: State, parameters: Parameters, term: Term) -> list[FloatArray]:
+    """As `turns`, by one rotation: the sum of the squares of all sides' vectors becomes diagonal, descending."""
+    squares = np.zeros((term.rank, term.rank))
+    for place in term.sides:
+        own = state.coefficients[place][main_member(state.sides.sides[place], term.rank)]
+        vectors = own.vectors.astype(np.float64)
+        squares += vectors.T @ vectors / len(vectors)
+    _, directions = np.linalg.eigh(squares)
+    return [np.ascontiguousarray(directions[:, ::-1].T)] * len(term.sides)
+
+
 def turned(state: State, parameters: Parameters, place: int, member: int, turn: FloatArray, scale: float) -> Turned:
     """A member's vectors, spreads and covariance in the new coordinates, all times ``scale``."""
     of = state.coefficients[place][member]
     k, width = of.vectors.shape[1], of.spread.shape[1]
     spread = np.empty((len(of.spread), width), np.float32)
-    for start in range(0, len(spread), LEVELS_A_PIECE):
+    for start in range(0, len(spread) if width else 0, LEVELS_A_PIECE):
         piece = slice(start, start + LEVELS_A_PIECE)
         covariance = turn @ unpack(of.spread[piece].astype(np.float64), k) @ turn.T
         spread[piece] = pack(scale**2 * covariance, width)

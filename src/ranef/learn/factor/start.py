@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
-from ranef.learn.scaling import Scaling, scale, unit_variance
+from ranef.family import Family
+from ranef.learn.scaling import Scaling, scale, scale_generalized, unit_variance
 from ranef.prior import Layout
 from ranef.solve.rows import Rows
 from ranef.solve.sides import Side, Sides, make_sides
@@ -25,7 +26,7 @@ PRODUCTS_SHARE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A Gaussian design with latent terms, in internal coordinates."""
+    """A design with latent terms, in internal coordinates; another family's response counts as zero there."""
 
     design: Design
     rows: Rows
@@ -34,9 +35,11 @@ class Problem:
     sides: Sides
 
 
-def prepare(design: Design, ranks: Sequence[int], engine: Engine) -> Problem:
-    """Scale the design and find its sides."""
-    rows, layout, scaling = scale(design, engine)
+def prepare(design: Design, ranks: Sequence[int], engine: Engine, family: Family | None = None) -> Problem:
+    """Scale the design and find its sides; ``family`` if it is another one than the Gaussian."""
+    rows, layout, scaling = (
+        scale(design, engine) if family is None else scale_generalized(design, family.kind == "ordered", engine)
+    )
     return Problem(design, rows, layout, scaling, make_sides(design, [b.covariates for b in rows.blocks], ranks))
 
 
@@ -93,7 +96,7 @@ def restate_residual(problem: Problem, state: State, engine: Engine) -> None:
     """The residuals from the coefficients: free of what many sweeps have rounded off."""
     rows = problem.rows
     units = [unit_coefficients(state, number, engine) for number in range(len(state.sides.sides))]
-    codes = [_codes(side) for side in state.sides.sides]
+    codes = [unit_codes(side) for side in state.sides.sides]
 
     def write(first: int, last: int) -> None:
         piece = slice(first, last)
@@ -110,7 +113,7 @@ def restate_residual(problem: Problem, state: State, engine: Engine) -> None:
     engine.each(row_pieces(len(rows.y)), write)
 
 
-def _codes(side: Side) -> npt.NDArray[np.int32]:
+def unit_codes(side: Side) -> npt.NDArray[np.int32]:
     """The unit of each row."""
     codes = np.empty(len(side.order), np.int32)
     codes[side.order] = np.repeat(np.arange(side.units, dtype=np.int32), np.diff(side.pointers))

@@ -1,0 +1,110 @@
+"""The additive part of a model with latent terms: without them, and given their products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.model import Model
+from ranef.design.build import Design
+from ranef.engine.threads import Engine
+from ranef.family import Family
+from ranef.learn.gaussian import Solver, fit_gaussian
+from ranef.learn.generalized import fit_generalized
+from ranef.learn.held import Given
+from ranef.learn.start import Start
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Additive:
+    """How to fit fixed and random effects.
+
+    Attributes
+    ----------
+    design : Design
+        Without latent terms.
+    family : Family or None
+        Another one than the Gaussian.
+    engine, solver, probes, seed
+        As of `ranef.learn.gaussian.fit_gaussian`.
+    """
+
+    design: Design
+    family: Family | None
+    engine: Engine
+    solver: Solver
+    probes: int | None
+    seed: int
+
+    def alone(self) -> Model:
+        """Without latent terms: where sweeps begin. Another family's fixed effects are at their joint mode."""
+        if self.family is None:
+            return fit_gaussian(
+                self.design, "reml", self.engine, solver=self.solver, probes=self.probes, seed=self.seed
+            )
+        return fit_generalized(
+            self.design, self.family, "joint", self.engine, solver=self.solver, probes=self.probes, seed=self.seed
+        )
+
+    def given(
+        self, offset: FloatArray, sigma2: float, covariances: Sequence[FloatArray] | None, before: Model
+    ) -> Model:
+        """Given the latent terms' products.
+
+        Parameters
+        ----------
+        offset : float64 array, shape (rows,)
+            Products and all.
+        sigma2 : float
+            Residual variance, which a Gaussian model is given.
+        covariances : sequence of float64 arrays (k, k), optional
+            Of each grouping factor, to be held; else they are learned.
+        before : Model
+            As `alone` returned it.
+        """
+        groups = self.design.spec.groups
+        design = replace(self.design, offset=offset)
+        terms: tuple[tuple[FloatArray | None, ...], ...] = tuple((None,) * len(spec.terms) for spec in groups)
+        names: tuple[str, ...] = ()
+        if covariances is not None:
+            places = [[slice(t.start, t.start + t.size) for t in spec.terms] for spec in groups]
+            terms = tuple(
+                tuple(covariance[own, own] for own in of) for of, covariance in zip(places, covariances, strict=True)
+            )
+            names = tuple(
+                spec.name if t == 0 else f"{spec.name}.{t}" for spec in groups for t in range(len(spec.terms))
+            )
+        if self.family is None:
+            return fit_gaussian(
+                design,
+                "reml",
+                self.engine,
+                solver=self.solver,
+                probes=self.probes,
+                seed=self.seed,
+                start={s.name: g.covariance / sigma2 for s, g in zip(groups, before.groups, strict=True)},
+                given=Given(terms, sigma2, (*names, "Residual")),
+            )
+        start = Start(
+            covariances={s.name: g.covariance for s, g in zip(groups, before.groups, strict=True)},
+            modes={s.name: g.modes for s, g in zip(groups, before.groups, strict=True)},
+            beta=dict(zip(before.fixed_names, before.beta.tolist(), strict=True)),
+            family=(before.info.family, before.info.link),
+            phi=before.phi,
+        )
+        return fit_generalized(
+            design,
+            self.family,
+            "joint" if covariances is not None else "laplace",
+            self.engine,
+            solver=self.solver,
+            probes=self.probes,
+            seed=self.seed,
+            start=start,
+            given=None if covariances is None else Given(terms, None, names),
+        )
