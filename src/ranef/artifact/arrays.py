@@ -57,7 +57,7 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
             arrays.update({f"thresholds.moves.{g}": moves for g, moves in enumerate(model.thresholds.moves)})
     if model.sample is not None:
         arrays.update(_sample_arrays(model.sample, posterior))
-    arrays.update(latent_arrays(model.latent))
+    arrays.update(latent_arrays(model.latent, posterior))
     # safetensors writes the memory as it lies, whatever the strides
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 

@@ -22,6 +22,22 @@ SingleArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
+class FieldDraws:
+    """Draws from the posterior of one factor's vectors; those of all factors of a term belong together.
+
+    Attributes
+    ----------
+    vectors : float32 array, shape (kept, levels, rank)
+    means, variances : float64 array, shape (kept, rank)
+        Of the vectors over the levels: what is known of a new level. Of a walk, of its steps over one unit of time.
+    """
+
+    vectors: SingleArray
+    means: FloatArray
+    variances: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class FieldModel:
     """One factor of a latent term's side.
 
@@ -39,6 +55,9 @@ class FieldModel:
         Posterior covariance of each vector: its lower triangle by rows, or its diagonal alone.
     covariance : float64 array, shape (rank, rank)
         Of the vectors over the levels; of a walk, of its steps over one unit of time.
+    draws : FieldDraws or None
+        Of a Bayesian fit. ``vectors`` are then means of draws that were turned to agree as well as they can, ``spread``
+        variances around these.
     """
 
     levels: Levels
@@ -48,6 +67,7 @@ class FieldModel:
     vectors: SingleArray
     spread: SingleArray
     covariance: FloatArray
+    draws: FieldDraws | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +81,9 @@ class LatentModel:
         return len(self.sides[0][0].covariance)
 
 
-def latent_arrays(latent: Sequence[LatentModel]) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of latent terms by name."""
+def latent_arrays(latent: Sequence[LatentModel], posterior: bool) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of latent terms by name; with no draw of the vectors if the posterior is not wanted."""
+    kept = slice(None) if posterior else slice(0)
     arrays: dict[str, npt.NDArray[Any]] = {}
     for t, term in enumerate(latent):
         for s, side in enumerate(term.sides):
@@ -71,6 +92,10 @@ def latent_arrays(latent: Sequence[LatentModel]) -> dict[str, npt.NDArray[Any]]:
                 arrays[f"{name}.vectors"] = field.vectors
                 arrays[f"{name}.spread"] = field.spread
                 arrays[f"{name}.covariance"] = field.covariance
+                if field.draws is not None:
+                    arrays[f"{name}.draws.vectors"] = field.draws.vectors[kept]
+                    arrays[f"{name}.draws.means"] = field.draws.means[kept]
+                    arrays[f"{name}.draws.variances"] = field.draws.variances[kept]
                 if field.combination is not None:
                     arrays[f"{name}.combination"] = field.combination.parts
                 if field.membership is not None:
@@ -111,11 +136,20 @@ def latent_of(
                         vectors=shelf.vectors(f"{name}.vectors", n, k),
                         spread=shelf.vectors(f"{name}.spread", n, -1),
                         covariance=shelf.floats(f"{name}.covariance", k, k),
+                        draws=_draws(name, n, k, shelf) if entry.draws else None,
                     )
                 )
             sides.append(tuple(made))
         out.append(LatentModel(tuple(sides)))
     return tuple(out)
+
+
+def _draws(name: str, levels: int, rank: int, shelf: Shelf) -> FieldDraws:
+    vectors = shelf.vectors(f"{name}.draws.vectors", -1, levels, rank)
+    kept = len(vectors)
+    return FieldDraws(
+        vectors, shelf.floats(f"{name}.draws.means", kept, rank), shelf.floats(f"{name}.draws.variances", kept, rank)
+    )
 
 
 def _membership(name: str, owners: int, shelf: Shelf) -> Membership:

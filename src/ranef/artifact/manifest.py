@@ -120,12 +120,15 @@ class FieldEntry(msgspec.Struct, frozen=True):
         Whether it is a product of columns.
     rank : int
         Numbers of a vector.
+    draws : bool
+        Whether there are draws of the vectors.
     """
 
     levels: int
     owners: int | None
     combination: bool
     rank: int
+    draws: bool = False
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -234,7 +234,8 @@ def _draws_entry(model: Model) -> DrawsEntry | None:
 def _field_entry(field: FieldModel, distinct: list[Levels]) -> FieldEntry:
     owners = None if field.owners is None else _place(field.owners, distinct)
     rank = len(field.covariance)
-    return FieldEntry(_place(field.levels, distinct), owners, field.combination is not None, rank)
+    place = _place(field.levels, distinct)
+    return FieldEntry(place, owners, field.combination is not None, rank, field.draws is not None)
 
 
 def _sample_entry(model: Model) -> SampleEntry | None:

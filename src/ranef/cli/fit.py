@@ -29,7 +29,7 @@ _FAMILY = (
 _LINK = "logit (default), probit or cloglog, of bernoulli, binomial and ordinal."
 _METHOD = (
     "gaussian: reml (default) or ml. Others: laplace (default) or joint (lme4's nAGQ=0). gibbs: draws from the "
-    "posterior (not of every family)."
+    "posterior (not of every family). latent() and fm(): vb (default) or gibbs."
 )
 _WEIGHTS = "gaussian: variance 1/weight. binomial proportion: trials. Others: how often a row counts."
 
@@ -59,12 +59,18 @@ def fit(
         int, typer.Option(help="Nodes of adaptive Gauss-Hermite quadrature, for one scalar random term.")
     ] = 1,
     draws: Annotated[
-        int | None, typer.Option(help="Of each chain of --method gibbs; default 1,000.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Of each chain of --method gibbs; default 1,000, or 200 with latent terms.", show_default=False
+        ),
     ] = None,
     warmup: Annotated[
-        int | None, typer.Option(help="Sweeps thrown away before; default 500.", show_default=False)
+        int | None,
+        typer.Option(help="Sweeps thrown away before; default 500, or 100 with latent terms.", show_default=False),
     ] = None,
-    chains: Annotated[int | None, typer.Option(help="Of --method gibbs; default 4.", show_default=False)] = None,
+    chains: Annotated[
+        int | None, typer.Option(help="Of --method gibbs; default 4, or 1 with latent terms.", show_default=False)
+    ] = None,
     thin: Annotated[int | None, typer.Option(help="Sweeps for each draw; default 1.", show_default=False)] = None,
     prior: Annotated[
         str | None, typer.Option(help="Of the covariances: half-t (default) or inverse-wishart.", show_default=False)

@@ -122,6 +122,7 @@ def update_field(
     scores,
     scale,
     precision,
+    mean,
     noise,
     vectors,
     effects,
@@ -144,7 +145,7 @@ def update_field(
         Which of a unit's coefficients the factor adds to, ascending: the k of the vector, then its effects.
     grams, scores
         Of the units, from `accumulate_units`; scores follow.
-    scale, precision, noise, effects, extra, moments
+    scale, precision, mean, noise, effects, extra, moments
         As for `ranef.kernel.factor_rows.update_levels`.
     vectors : float32 array, shape (levels, k); spread : float32 array, shape (levels, 0, k or k (k + 1) / 2)
         The factor's own, overwritten.
@@ -170,7 +171,7 @@ def update_field(
             now[j] = vectors[g, j]
         for j in range(k, d):
             now[j] = effects[g, j - k]
-        if step(scale, gram, score, precision, now, noise[g] if noise.shape[0] > 0 else none, change) != 0:
+        if step(scale, gram, score, precision, mean, now, noise[g] if noise.shape[0] > 0 else none, change) != 0:
             return g + 1
         for j in range(k):
             vectors[g, j] = now[j] + change[0, j]

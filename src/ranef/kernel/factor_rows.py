@@ -2,10 +2,10 @@
 
 The rows of a level have covariates ``z_n = [v_n, x_n]``: ``v_n``, k numbers, is the sum of the vectors of the row's
 units on the other sides of a latent term, its *partners*, and perhaps uncertain, with covariance ``V_n``; ``x_n`` are
-columns of the data. Either may be absent. With the residual ``e_n`` of everything, the level's coefficients ``c`` and
-the prior precision ``P``, one step is
+columns of the data. Either may be absent. With the residual ``e_n`` of everything, the level's coefficients ``c``, and
+prior precision ``P`` and mean ``m``, one step is
 
-    A = P + scale sum_n w_n (z_n z_n' + V_n)        c <- c + A^-1 (scale (sum_n w_n z_n e_n - V c) - P c)
+    A = P + scale sum_n w_n (z_n z_n' + V_n)        c <- c + A^-1 (scale (sum_n w_n z_n e_n - V c) - P (c - m))
 
 which is the mode given everything else; ``A^-1/2`` times standard normal numbers on top makes it a draw; and ``A^-1``
 kept beside it the moments of a variational posterior, ``q(v) q(x)`` for each level. Residuals follow at once.
@@ -201,7 +201,7 @@ def add_spread(k, total, gram):
 
 
 @njit(nogil=True, cache=True)
-def step(scale, gram, score, precision, now, noise, change):
+def step(scale, gram, score, precision, mean, now, noise, change):
     """One level's ``change`` from its sums: `score` less ``V c`` already; ``gram`` ends as the factor of ``A``.
 
     ``noise``, shape (d,) or (0,), makes the new value a draw.
@@ -215,7 +215,7 @@ def step(scale, gram, score, precision, now, noise, change):
     for i in range(d):
         total = 0.0
         for j in range(d):
-            total += precision[i, j] * now[j]
+            total += precision[i, j] * (now[j] - mean[j])
         change[0, i] = scale * score[i] - total
         for j in range(i + 1):
             gram[i, j] = precision[i, j] + scale * gram[i, j]
@@ -331,6 +331,7 @@ def update_levels(
     residual,
     scale,
     precision,
+    mean,
     noise,
     effects,
     extra,
@@ -353,6 +354,8 @@ def update_levels(
         One over the residual variance, with weights relative to it.
     precision : float64 array, shape (d, d)
         Of the prior: of the vector first, then of the effects.
+    mean : float64 array, shape (d,)
+        Likewise.
     noise : float64 array, shape (levels, d), or (0, d)
         Standard normal numbers, for draws.
     effects : float64 array, shape (levels, kx)
@@ -402,7 +405,7 @@ def update_levels(
             spread_times(total, now[:k], change[0, :k])
             for j in range(k):
                 score[j] -= change[0, j]
-        if step(scale, gram, score, precision, now, noise[g] if noise.shape[0] > 0 else none, change) != 0:
+        if step(scale, gram, score, precision, mean, now, noise[g] if noise.shape[0] > 0 else none, change) != 0:
             return g + 1
         for j in range(k):
             # what the residuals see is what is kept

@@ -23,7 +23,7 @@ from ranef.learn.assemble import fixed_variance, random_variance
 from ranef.learn.augment import augmentation_of, check_weights
 from ranef.learn.chains import Drawn, Lengths, run_chains
 from ranef.learn.convergence import ess_bulk, ess_tail, mean_error, rhat
-from ranef.learn.hyperprior import Prior, residual_unit, units_of
+from ranef.learn.hyperprior import Prior, Unit, residual_unit, units_of
 from ranef.learn.likelihood import likelihood
 from ranef.learn.mode import ConjugateGradients, Exact
 from ranef.learn.scaling import Scaling, scale, scale_generalized, unit_variance
@@ -98,7 +98,8 @@ def fit_gibbs(
     except FitError:
         refuse_improper(design, family, flat)
         raise
-    model = _model(design, target, drawn, lengths, chosen, begun)
+    units = target.units
+    model = sampled_model(design, target.of.family, target.scaling, units, drawn, lengths, solver=chosen, begun=begun)
     refuse_improper(design, family, flat, model)
     return model
 
@@ -120,7 +121,7 @@ def prepare_target(
     y = rows.y[:] if gaussian else design.y
     of = likelihood(family, pattern, y, design.weights, None if gaussian else design.offset)
     spread = scaling.y_scale
-    scales = [spread / _spreads(group.covariates, design.weights) / unit_variance(group)[1] for group in design.groups]
+    scales = effect_scales(design, spread)
     names = [design.spec.fixed.names[j] for j in scaling.columns]
     cross = gaussian_products(pattern, of.y, of.weights) if gaussian else None
     exact = solver == "exact" or (solver == "auto" and _is_small(pattern.cross))
@@ -149,6 +150,11 @@ def gaussian_products(pattern: Weighing, y: FloatArray, weights: FloatArray | No
 def _is_small(cross: CrossProducts) -> bool:
     pairs = sum(float(s.size * np.sum(np.diff(s.offsets).astype(np.float64) ** 2)) for s in cross.stages)
     return cross.random <= EXACT_COLUMNS and pairs <= EXACT_PAIRS
+
+
+def effect_scales(design: Design, spread: float) -> list[FloatArray]:
+    """For each grouping factor, the spread of the response over that of each covariate, shape (k,)."""
+    return [spread / _spreads(group.covariates, design.weights) / unit_variance(group)[1] for group in design.groups]
 
 
 def _spreads(covariates: FloatArray, weights: FloatArray | None) -> FloatArray:
@@ -207,13 +213,34 @@ def _starts(
     return begin
 
 
-def _model(design: Design, target: Target, drawn: Drawn, lengths: Lengths, solver: str, begun: float) -> Model:
-    scaling: Scaling = target.scaling
-    family, spec = target.of.family, design.spec
+def sampled_model(
+    design: Design,
+    family: Family,
+    scaling: Scaling,
+    units: Sequence[Unit],
+    drawn: Drawn,
+    lengths: Lengths,
+    *,
+    solver: str,
+    begun: float,
+    others: Mapping[str, FloatArray] | None = None,
+) -> Model:
+    """The model that chains of draws tell.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+        Whose covariances were drawn.
+    begun : float
+        When the fit began, by ``time.perf_counter``.
+    others : mapping of str to float64 array (chains, draws), optional
+        More numbers to report of every draw.
+    """
+    spec = design.spec
     p = drawn.beta.shape[2]
     names = [spec.fixed.names[j] for j in scaling.columns]
     every = [drawn.beta]
-    gaussian = target.residual is not None
+    gaussian = spec.kind == "number"
     phi = drawn.phi.reshape(drawn.log_posterior.size, drawn.phi.shape[2])
     natural: list[str] = [] if gaussian else list(family.natural(phi[0]))
     if natural:
@@ -239,6 +266,9 @@ def _model(design: Design, target: Target, drawn: Drawn, lengths: Lengths, solve
         own.append("sigma")
         every.append(np.sqrt(sigma2)[:, :, None])
         varcorr.append(_summed("Residual", None, None, sigma2, np.sqrt(sigma2)))
+    for name, value in (others or {}).items():
+        own.append(name)
+        every.append(value[:, :, None])
     parameters = np.concatenate([*every, drawn.log_posterior[:, :, None]], axis=2)
     flat = parameters.reshape(drawn.log_posterior.size, parameters.shape[2])
     beta = flat[:, :p].mean(axis=0)
@@ -257,10 +287,10 @@ def _model(design: Design, target: Target, drawn: Drawn, lengths: Lengths, solve
         dropped_missing=dict(design.dropped.missing),
         dropped_zero_weight=design.dropped.zero_weight,
         aliased=tuple(n for j, n in enumerate(spec.fixed.names) if j not in scaling.columns),
-        df=p + len(family.parameters) + sum(u.size * (u.size + 1) // 2 for u in target.units),
+        df=p + len(family.parameters) + sum(u.size * (u.size + 1) // 2 for u in units),
         sigma=float(np.mean(np.sqrt(sigma2))),
         deviance=float("nan"),
-        converged=_is_converged(parameters),
+        converged=is_converged(parameters),
         singular=False,
         solver=solver,
         iterations=lengths.sweeps,
@@ -337,7 +367,7 @@ def _summed(group: str, one: str | None, other: str | None, vcov: FloatArray, sd
     )
 
 
-def _is_converged(parameters: FloatArray) -> bool:
+def is_converged(parameters: FloatArray) -> bool:
     """Whether chains agree, and are worth enough independent draws, for every parameter that moves."""
     least = LEAST_ESS_A_CHAIN * len(parameters)
     for number in range(parameters.shape[2]):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ranef.artifact.model import Model, Sample
 from ranef.errors import OptionError, counted, nearest
+from ranef.result.latent_terms import latent_terms
 from ranef.result.options import choice
 from ranef.result.parameters import parameters_of
 from ranef.result.tables import Columns
@@ -139,6 +140,7 @@ def posterior_summary(model: Model, formula: str) -> str:
     parts = [
         heading,
         [*_part(random, model, sample.names[p + q : -1]), *_counts(model)],
+        latent_terms(model),
         _part("Fixed effects:", model, sample.names[:p]) if p else ["No fixed effects"],
         _part("Thresholds:", model, sample.names[p : p + q]) if q else [],
         _how(model),
@@ -181,11 +183,19 @@ def _how(model: Model) -> list[str]:
 
 def not_together(model: Model) -> str:
     """What to say of chains that have not come together: the worst parameters, and what to do."""
-    table = posterior_table(model)
+    # latent terms: of the standard deviations alone, before the log posterior; the rest mixes slowly
+    p = len(model.fixed_names)
+    table = posterior_table(model, sample_of(model).names[p:-1] if model.latent else None)
     rhat = np.nan_to_num(table["rhat"], nan=np.inf)
     size = np.nan_to_num(np.minimum(table["ess_bulk"], table["ess_tail"]), nan=0.0)
     apart, few = int(np.argmax(rhat)), int(np.argmin(size))
     chains = sample_of(model).parameters.shape[0]
+    if model.latent:
+        return (
+            f"the draws do not tell the posterior well yet: the largest R-hat is {rhat[apart]:.3f} "
+            f"({table['parameter'][apart]}; 1.1 or less is good). Take more draws= or warmup=; predictions are often "
+            "as good already"
+        )
     return (
         f"the draws do not tell the posterior well yet: the largest R-hat is {rhat[apart]:.3f} "
         f"({table['parameter'][apart]}; 1.01 or less is good) and the smallest effective sample size {size[few]:.0f} "

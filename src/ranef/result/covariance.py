@@ -13,6 +13,7 @@ import pyarrow as pa
 from ranef.artifact.model import Model
 from ranef.design.spec import DesignSpec, TermSpec
 from ranef.errors import DataError, OptionError, nearest
+from ranef.family import Family
 from ranef.learn.held import Given
 from ranef.result.parameters import Parameter
 from ranef.result.tables import varcorr_table
@@ -228,3 +229,20 @@ def _matrix(label: str, term: TermSpec, entries: Mapping[Entry, float]) -> Float
             f"covariance: {term.text} has one variance for all its coefficients, but {label!r} has several"
         )
     return out
+
+
+def check_bound(given: Given | None, method: str, family: Family) -> None:
+    """Whether ``solver="bound"`` has what it needs.
+
+    Raises
+    ------
+    OptionError
+    """
+    learned = given is None or not given.complete
+    if learned or (family.kind == "number" and given is not None and given.sigma2 is None):
+        what = "the residual variance" if not learned else "every covariance"
+        raise OptionError(
+            f"solver='bound' finds coefficients for given variances, and here {what} is to be learned: give covariance="
+        )
+    if method == "laplace":
+        raise OptionError("solver='bound' finds joint modes: use method='joint', or another solver")

@@ -319,7 +319,7 @@ class Fit(Vectors):
         how = f"{family}{self.method.upper()}, {self.nobs:,} rows"
         if self.method == "map":
             how += f", objective {self.history[-1].deviance:.4f}"
-        elif self.model.latent:
+        elif self.model.latent and self.model.sample is None:
             how += f", bound {self.elbo:.4f}"
         elif self.model.sample is None:
             how += f", deviance {self.deviance:.4f}"

@@ -24,13 +24,13 @@ from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.doubling import MOST_PROBES
 from ranef.learn.factor import fit as factor_fit
 from ranef.learn.factor.fit import fit_factors
+from ranef.learn.factor.gibbs import sample_factors
 from ranef.learn.factor.penalties import check_penalty
 from ranef.learn.gaussian import Solver, fit_gaussian
 from ranef.learn.generalized import fit_generalized
 from ranef.learn.gibbs import fit_gibbs
-from ranef.learn.held import Given
 from ranef.learn.unbounded import breaking_numbers, checked, explained
-from ranef.result.covariance import given_covariances
+from ranef.result.covariance import check_bound, given_covariances
 from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
 from ranef.result.implicit_fit import ImplicitFit
@@ -40,7 +40,7 @@ from ranef.result.lock import given_of_others, lock_terms, with_locked, without
 from ranef.result.nodes import check_quadrature
 from ranef.result.options import check_tolerance, check_whole, choice
 from ranef.result.progress import compiling, counter, steps, sweeps
-from ranef.result.sampling import read_sampling
+from ranef.result.sampling import DEFAULTS, DEFAULTS_LATENT, read_sampling
 from ranef.result.validation import Callback, Validator, after_sweeps, read_callbacks, read_validation
 from ranef.result.warm import start_of
 from ranef.result.warn import warn_about_fit
@@ -126,7 +126,9 @@ def fit(
         ``"gibbs"``: draws from the posterior of all parameters, for gaussian, bernoulli with a logit or probit link,
         binomial with a logit link and ordinal with a probit link. Its estimates are posterior means, standard errors
         posterior standard deviations, and predictions means over the draws. Rare events mix slowly with a logit link:
-        R-hat and effective sample sizes in the summary say whether to take more draws.
+        R-hat and effective sample sizes in the summary say whether to take more draws. With ``latent()`` or ``fm()``,
+        for a Gaussian response: it predicts better than ``"vb"`` where levels have few rows, and takes longer. Each
+        number of a factor's vectors has a variance and a mean of its own; the mean is the vector of a new level.
     weights : str or array_like, shape (rows,), optional
         Prior weights, a column's name, or numbers. Gaussian: the variance of a row is ``sigma^2 / weight``. Binomial
         proportion: the trials. Other families: how often a row counts. Rows of weight zero are dropped and counted.
@@ -183,10 +185,12 @@ def fit(
         the response (of the least-squares residuals; 1 with a link) over that of the covariate; or ``sd`` for every
         random effect and ``residual`` for the residual. Inverse Wishart has ``df`` (one more than coefficients) degrees
         of freedom around such a scale (1). Fixed effects and thresholds have flat priors, or normal ones around zero
-        with the standard deviation ``fixed``: a number, or a mapping of some of their names to numbers.
+        with the standard deviation ``fixed``: a number, or a mapping of some of their names to numbers. The numbers of
+        vectors have such a prior too, in which the products of a latent term have the standard deviation ``scale``
+        times the spread of the response; beside them fixed effects have flat priors.
     draws, warmup, chains, thin : int, optional
-        Of ``"gibbs"``: draws of each chain (1,000), sweeps thrown away before (500), chains (4), sweeps for each draw
-        (1).
+        Of ``"gibbs"``: draws of each chain (1,000; with latent terms 200), sweeps thrown away before (500; 100), chains
+        (4; 1), sweeps for each draw (1). Of many coefficients not all draws are kept to predict with.
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less than this; default 1e-9, an error of
         about 3e-5 standard errors in the covariance parameters. Default of families other than the Gaussian with 500
@@ -313,7 +317,10 @@ def fit(
             "covariance=": covariance is None,
             "lock=": lock is None,
             "solver='bound'": solver != "bound",
+            "validation=": validation is None,
+            "callbacks=": callbacks is None,
         },
+        DEFAULTS_LATENT if parsed.latent else DEFAULTS,
     )
     check_tolerance(tolerance)
     if max_iterations is not None:
@@ -369,8 +376,19 @@ def fit(
                 # the coefficients are what is wanted
                 method_ = "joint"
         if solver == "bound":
-            _check_bound(given, method_, distribution)
-        if factors:
+            check_bound(given, method_, distribution)
+        if factors and bayesian is not None:
+            model = sample_factors(
+                design,
+                distribution,
+                pool,
+                bayesian.prior,
+                bayesian.lengths,
+                solver=solver,
+                seed=seed,
+                report=counter("sweeps", progress),
+            )
+        elif factors:
             validator = None
             if held is not None:
                 validator = Validator(held.source or source, design.held_out, tables)
@@ -473,14 +491,3 @@ def _method(family: Family, method: str | None, latent: bool) -> str:
     if has_augmentation(family):
         known += ("gibbs",)
     return known[0] if method is None else choice("method", method, known, f" for family={family.name!r}")
-
-
-def _check_bound(given: Given | None, method: str, family: Family) -> None:
-    learned = given is None or not given.complete
-    if learned or (family.kind == "number" and given is not None and given.sigma2 is None):
-        what = "the residual variance" if not learned else "every covariance"
-        raise OptionError(
-            f"solver='bound' finds coefficients for given variances, and here {what} is to be learned: give covariance="
-        )
-    if method == "laplace":
-        raise OptionError("solver='bound' finds joint modes: use method='joint', or another solver")

@@ -13,6 +13,8 @@ from ranef.result.options import choice
 def methods_with_latent(family: Family) -> tuple[str, ...]:
     """The methods for a formula with ``latent()`` or ``fm()``, the default first."""
     known = family.kind == "number" or (family.name, family.link) in (*BOUNDED, *NORMAL)
+    if family.kind == "number":
+        return ("vb", "map", "gibbs")
     return ("vb", "map") if known else ("map",)
 
 
@@ -32,6 +34,11 @@ def method_with_latent(family: Family, method: str | None) -> str:
             "method='vb' of latent() and fm() is for gaussian, bernoulli with link logit or probit, binomial with "
             f"link logit and ordinal with link probit, not for family={family.name!r} with link={family.link!r}: use "
             "method='map'"
+        )
+    if isinstance(method, str) and method.lower() == "gibbs" and "gibbs" not in known:
+        raise OptionError(
+            f"method='gibbs' of latent() and fm() is for gaussian, not for family={family.name!r}: use "
+            f"method={known[0]!r}"
         )
     return choice("method", method, known, " for a formula with latent() or fm()")
 

@@ -46,6 +46,11 @@ def random_values(model: Model, design: Design) -> FloatArray:
 def linear_predictor(model: Model, design: Design) -> FloatArray:
     """Offset, fixed part and conditional modes of every row, shape (rows,); the same bits as their prediction."""
     values = np.empty(len(design.y))
+    if model.latent and model.sample is not None:
+        # a mean of products is not the product of means
+        for rows, eta in _sampled(model, design):
+            values[rows] = eta.mean(axis=1)
+        return values
     for rows in design.storage.pieces(len(values)):
         part = design.piece(rows)
         values[rows] = fixed_values(model, part)
@@ -83,10 +88,7 @@ def fitted_values(model: Model, design: Design, eta: FloatArray) -> FloatArray:
 def sampled_fitted(model: Model, design: Design) -> FloatArray:
     """`fitted_values` of a Bayesian fit: means over the draws, shape (rows,)."""
     values, sample = np.empty(len(design.y)), kept_sample(model)
-    size = sampled_rows(model)
-    for at in range(0, len(values), size):
-        rows = slice(at, at + size)
-        eta = linear_predictors(model, _batch(model, design, rows))
+    for rows, eta in _sampled(model, design):
         if model.spec.kind == "number":
             values[rows] = eta.mean(axis=1)
             continue
@@ -98,6 +100,15 @@ def sampled_fitted(model: Model, design: Design) -> FloatArray:
             total += np.exp(family.loglik(design.y[rows], here, None, phi)) if ordered else family.mean(here)
         values[rows] = total / len(sample.phi)
     return values
+
+
+def _sampled(model: Model, design: Design) -> Iterator[tuple[slice, FloatArray]]:
+    """Rows, and their linear predictor in each kept draw, shape (rows, draws)."""
+    size = sampled_rows(model)
+    for at in range(0, len(design.y), size):
+        rows = slice(at, at + size)
+        terms = {t: latent_rows(one) for t, one in enumerate(design.piece(rows).latent)}
+        yield rows, linear_predictors(model, _batch(model, design, rows), terms)
 
 
 def _batch(model: Model, design: Design, rows: slice) -> Batch:

@@ -11,7 +11,9 @@ from ranef.learn.chains import Lengths
 from ranef.learn.hyperprior import Prior, read_prior
 from ranef.result.options import check_whole
 
-CHAINS, WARMUP, DRAWS, THIN = 4, 500, 1_000, 1
+DEFAULTS = Lengths(chains=4, warmup=500, draws=1_000, thin=1)
+# with latent terms, where a sweep costs more and predictions need fewer draws
+DEFAULTS_LATENT = Lengths(chains=1, warmup=100, draws=200, thin=1)
 # half a chain is what R-hat compares
 LEAST_DRAWS = 8
 
@@ -24,7 +26,9 @@ class Sampling:
     lengths: Lengths
 
 
-def read_sampling(bayesian: bool, own: Mapping[str, Any], others: Mapping[str, bool]) -> Sampling | None:
+def read_sampling(
+    bayesian: bool, own: Mapping[str, Any], others: Mapping[str, bool], defaults: Lengths = DEFAULTS
+) -> Sampling | None:
     """The options of a Bayesian fit; None for any other.
 
     Parameters
@@ -34,6 +38,7 @@ def read_sampling(bayesian: bool, own: Mapping[str, Any], others: Mapping[str, b
         ``draws``, ``warmup``, ``chains``, ``thin``, ``prior``; None where not given.
     others : mapping of str to bool
         Options that draws have no use for, as they are written: whether they are at their default.
+    defaults : Lengths
 
     Raises
     ------
@@ -57,9 +62,9 @@ def read_sampling(bayesian: bool, own: Mapping[str, Any], others: Mapping[str, b
         return int(value)
 
     lengths = Lengths(
-        chains=whole("chains", CHAINS, 1),
-        warmup=whole("warmup", WARMUP, 0),
-        draws=whole("draws", DRAWS, LEAST_DRAWS),
-        thin=whole("thin", THIN, 1),
+        chains=whole("chains", defaults.chains, 1),
+        warmup=whole("warmup", defaults.warmup, 0),
+        draws=whole("draws", defaults.draws, LEAST_DRAWS),
+        thin=whole("thin", defaults.thin, 1),
     )
     return Sampling(read_prior(own["prior"]), lengths)

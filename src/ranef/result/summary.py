@@ -11,6 +11,7 @@ from ranef.artifact.model import Model, VarianceRow
 from ranef.design.matrix import INTERCEPT
 from ranef.errors import counted
 from ranef.result.criteria import aic, bic, icc, loglik, r2
+from ranef.result.latent_terms import latent_terms
 from ranef.result.satterthwaite import Ddf, check_ddf
 from ranef.result.tables import fixef_table, thresholds_table
 from ranef.result.text import align, format_numbers, format_p, r_coefficients
@@ -18,8 +19,6 @@ from ranef.result.text import align, format_numbers, format_p, r_coefficients
 FloatArray = npt.NDArray[np.float64]
 
 WIDTH = 100
-# of a latent term, the standard deviations that are shown
-COMPONENTS = 6
 HOW = {
     "reml": "REML",
     "ml": "maximum likelihood",
@@ -72,7 +71,7 @@ def summary_text(
         _heading(model, model.spec.formula if formula is None else formula, ddf),
         _criteria(model),
         [] if quantiles is None else _residual_quantiles(quantiles),
-        _latent_terms(model),
+        latent_terms(model),
         [*_random_effects(model), *_dispersion(model), *_counts(model)],
         _fixed_effects(model, ddf),
         _thresholds(model),
@@ -169,30 +168,6 @@ def _random_effects(model: Model) -> list[str]:
         header.append("Corr" if j == 0 else "")
         columns.append([cells[j] if j < len(cells) else "" for cells in correlations])
     return ["Random effects:", *align(header, columns, left=2, indent=" ")]
-
-
-def _latent_terms(model: Model) -> list[str]:
-    """For each factor of each latent term its levels, and the standard deviations of its first components."""
-    if not model.latent:
-        return []
-    lines = ["Latent terms:"]
-    for spec, term in zip(model.spec.latent, model.latent, strict=True):
-        lines += textwrap.wrap(f"{spec.text}, rank {term.rank}", WIDTH - 1, initial_indent=" ", subsequent_indent="   ")
-        fields = list(zip(spec.sides, term.sides, strict=True))
-        names = [one.name for specs, _ in fields for one in specs]
-        models = [one for _, side in fields for one in side]
-        shown = min(term.rank, COMPONENTS)
-        if model.info.method == "map":
-            # residual variance, one outside the Gaussian family, over prior variance
-            shown_as, values = "Penalty", [model.info.sigma**2 / np.diag(one.covariance)[:shown] for one in models]
-        else:
-            shown_as, values = "Std.Dev.", [np.sqrt(np.diag(one.covariance))[:shown] for one in models]
-        deviations = [[f"{value:.3f}" for value in of] for of in values]
-        levels = [str(len(one.levels)) for one in models]
-        header = ["Factor", "Levels", shown_as, *[""] * (shown - 1)]
-        columns = [[of[j] for of in deviations] for j in range(shown)]
-        lines += align(header, [names, levels, *columns], left=1, indent="  ")
-    return lines
 
 
 def _correlation_cells(model: Model, variances: list[VarianceRow]) -> list[list[str]]:

@@ -174,7 +174,7 @@ def _predict_sampled(
     found: list[Scaled] = [nothing]
     for number, batch in enumerate(batches(model, rows, selection, sampled_rows(model))):
         random = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(6, number)))
-        eta = linear_predictors(model, batch, random if interval == "prediction" else None)
+        eta = linear_predictors(model, batch, rows.latent, random if interval == "prediction" else None)
         weights = None if rows.weights is None else rows.weights[batch.rows]
         found.append(predicted(model, kind, eta, interval, level, weights, random))
     fit = np.concatenate([one.fit for one in found])

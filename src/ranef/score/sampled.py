@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from ranef.artifact.model import FloatArray, Model, Sample
 from ranef.errors import OptionError
 from ranef.prior import factor_of
+from ranef.score.latent import TermRows
+from ranef.score.latent_sampled import latent_draws
 from ranef.score.rows import Batch
 from ranef.score.scale import Interval, Kind, Scaled
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:  # SciPy, which Gaussian predictions do without
 
 # linear predictors computed together: rows times draws
 NUMBERS = 1 << 21
+# with latent terms, whose factors are looked at anew for each piece
+NUMBERS_LATENT = 1 << 23
 # new responses for each row, over all draws, that an interval for one is taken from
 RESPONSES = 1_000
 
@@ -42,18 +46,26 @@ def kept_sample(model: Model) -> Sample:
 
 def sampled_rows(model: Model) -> int:
     """Rows that are predicted together."""
-    return max(1, NUMBERS // max(len(kept_sample(model).kept), 1))
+    numbers = NUMBERS_LATENT if model.latent else NUMBERS
+    return max(1, numbers // max(len(kept_sample(model).kept), 1))
 
 
-def linear_predictors(model: Model, batch: Batch, random: np.random.Generator | None = None) -> FloatArray:
+def linear_predictors(
+    model: Model,
+    batch: Batch,
+    latent: Mapping[int, TermRows],
+    random: np.random.Generator | None = None,
+) -> FloatArray:
     """The linear predictor of each row in each kept draw, shape (rows, draws).
 
     Parameters
     ----------
     model : Model
     batch : Batch
+    latent : mapping of int to TermRows
+        The latent terms that take part, on the rows that ``batch.rows`` counts.
     random : numpy.random.Generator, optional
-        Draws the effects of levels that the fit did not have; without, they are zero.
+        Draws the effects of levels that the fit did not have; without, they are zero, and vectors the mean of all.
     """
     sample = kept_sample(model)
     total = np.zeros((len(batch.rows), len(sample.kept)))
@@ -61,6 +73,8 @@ def linear_predictors(model: Model, batch: Batch, random: np.random.Generator | 
         total += batch.offset[:, None]
     if batch.x is not None:
         total += batch.x @ sample.beta(batch.x.shape[1])
+    if latent:
+        total += latent_draws(model, latent, batch.rows, len(sample.kept), random)
     for group in batch.groups:
         effects, known = group.by_code(sample.effects[group.group]), group.known
         for j, coefficient in enumerate(group.coefficients):

@@ -97,10 +97,13 @@ class Parameters:
         Residual variance.
     covariances : tuple of tuple of float64 arrays (d, d)
         For each side and each of its members, of one level's vector and effects.
+    means : tuple of tuple of float64 arrays (d,), optional
+        Likewise; zero if there are none.
     """
 
     sigma2: float
     covariances: tuple[tuple[FloatArray, ...], ...]
+    means: tuple[tuple[FloatArray, ...], ...] | None = None
 
 
 def empty_state(
@@ -244,6 +247,7 @@ def _update_alone(
         state.residual,
         1 / parameters.sigma2,
         precision,
+        _mean(parameters, number, 0, member),
         _noise(noise, number, 0, member),
         own.effects,
         own.extra,
@@ -299,6 +303,7 @@ def _update_members(
             scores,
             1 / parameters.sigma2,
             precision,
+            _mean(parameters, number, m, member),
             _noise(noise, number, m, member),
             own.vectors,
             own.effects,
@@ -438,6 +443,10 @@ def _inverse(covariance: FloatArray) -> FloatArray:
     d = len(covariance)
     inverse = cho_solve(cho_factor(covariance, lower=True), np.eye(d))
     return np.ascontiguousarray((inverse + inverse.T) / 2)
+
+
+def _mean(parameters: Parameters, side: int, member: int, of: Member) -> FloatArray:
+    return np.zeros(len(of.columns)) if parameters.means is None else parameters.means[side][member]
 
 
 def _noise(noise: Noise | None, side: int, member: int, of: Member) -> FloatArray:

@@ -1,0 +1,184 @@
+"""Chains of Gibbs sweeps over latent terms.
+
+Every random number comes from a stream of its own (chain, sweep, side, member), so that neither threads nor the order
+of work change a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.latent import FieldDraws
+from ranef.artifact.model import Model
+from ranef.engine.threads import Engine
+from ranef.learn.chains import Drawn, Lengths
+from ranef.learn.factor.conditional import Priors, draw_parameters, raw_covariances, raw_effects
+from ranef.learn.factor.start import Problem, begin
+from ranef.solve.sweeps import Noise, Parameters, State, products, sweep
+
+FloatArray = npt.NDArray[np.float64]
+
+# numbers that the kept draws of all coefficients may take together, and draws that are kept in any case
+MOST_NUMBERS = 100_000_000
+LEAST_KEPT = 32
+# rows, at equal distances, that tell the standard deviation of a term's products
+PRODUCT_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class FactorDraws:
+    """What the chains left, raw units.
+
+    Attributes
+    ----------
+    drawn : Drawn
+        Without the vectors.
+    products : float64 array, shape (chains, draws, terms)
+        Standard deviation over the rows of each latent term's products.
+    fields : tuple of tuple of tuple of FieldDraws
+        For each latent term, its sides and their factors.
+    """
+
+    drawn: Drawn
+    products: FloatArray
+    fields: tuple[tuple[tuple[FieldDraws, ...], ...], ...]
+
+
+def run_factor_chains(
+    problem: Problem,
+    additive: Model,
+    priors: Priors,
+    lengths: Lengths,
+    seed: int,
+    engine: Engine,
+    report: Callable[[int, int], None] | None = None,
+) -> FactorDraws:
+    """Run all chains, one after the other.
+
+    Parameters
+    ----------
+    additive : Model
+        Of the design without its latent terms: where every chain begins, with random vectors of its own.
+    report : callable, optional
+        Gets how many sweeps are done, and of how many.
+
+    Raises
+    ------
+    FitError
+        A level's system is not positive definite to rounding.
+    """
+    out = _empty(problem, lengths)
+    place = {int(draw): i for i, draw in enumerate(out.drawn.kept)}
+    done = 0
+    for chain in range(lengths.chains):
+        own = int(np.random.SeedSequence(seed, spawn_key=(7, chain)).generate_state(1)[0])
+        state, parameters = begin(problem, additive, None, own, engine)
+        for number in range(lengths.warmup + lengths.draws * lengths.thin):
+            sweep(state, parameters, engine, noise_of(seed, chain, number))
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(8, chain, number)))
+            parameters, density = draw_parameters(problem, priors, state, parameters, engine, rng)
+            drawn, rest = divmod(number - lengths.warmup + 1, lengths.thin)
+            if number >= lengths.warmup and rest == 0:
+                out.drawn.log_posterior[chain, drawn - 1] = density
+                _note(problem, priors, state, parameters, out, (chain, drawn - 1), place)
+            done += 1
+            if report is not None:
+                report(done, lengths.sweeps)
+    for square in out.drawn.covariance:
+        square /= max(lengths.chains * lengths.draws - 1, 1)
+    return out
+
+
+def noise_of(seed: int, chain: int, number: int) -> Noise:
+    """Standard normal numbers of one sweep."""
+
+    def noise(key: tuple[int, int] | None, shape: tuple[int, ...]) -> FloatArray:
+        place = (0, 0) if key is None else (key[0] + 1, key[1])
+        stream = np.random.SeedSequence(seed, spawn_key=(9, chain, number, *place))
+        return np.random.default_rng(stream).standard_normal(shape)
+
+    return noise
+
+
+def _empty(problem: Problem, lengths: Lengths) -> FactorDraws:
+    design, total = problem.design, lengths.chains * lengths.draws
+    shape = (lengths.chains, lengths.draws)
+    groups = [(len(g.levels), len(b)) for g, b in zip(design.groups, problem.scaling.z_back, strict=True)]
+    ranks = [term.rank for term in problem.sides.terms]
+    # effects have twice the bytes of vectors
+    numbers = 2 * sum(n * k for n, k in groups)
+    numbers += sum(
+        len(f.levels) * k for term, k in zip(design.latent, ranks, strict=True) for side in term.sides for f in side
+    )
+    count = min(total, max(LEAST_KEPT, MOST_NUMBERS // max(1, numbers)))
+    kept = np.unique(np.linspace(0, total - 1, count).round().astype(np.int64))
+
+    def sample(levels: int, k: int) -> FieldDraws:
+        return FieldDraws(
+            np.empty((len(kept), levels, k), np.float32), np.empty((len(kept), k)), np.empty((len(kept), k))
+        )
+
+    drawn = Drawn(
+        beta=np.empty((*shape, len(problem.scaling.columns))),
+        phi=np.empty((*shape, 1)),
+        covariances=tuple(np.empty((*shape, k, k)) for _, k in groups),
+        log_posterior=np.empty(shape),
+        kept=kept,
+        effects=tuple(np.empty((n, k, len(kept))) for n, k in groups),
+        mean=tuple(np.zeros((n, k)) for n, k in groups),
+        covariance=tuple(np.zeros((n, k, k)) for n, k in groups),
+    )
+    fields = tuple(
+        tuple(tuple(sample(len(f.levels), k) for f in side) for side in term.sides)
+        for term, k in zip(design.latent, ranks, strict=True)
+    )
+    return FactorDraws(drawn, np.empty((*shape, len(ranks))), fields)
+
+
+def _note(
+    problem: Problem,
+    priors: Priors,
+    state: State,
+    parameters: Parameters,
+    out: FactorDraws,
+    here: tuple[int, int],
+    place: dict[int, int],
+) -> None:
+    """Write one draw; means and sums of squares by Welford's recursion."""
+    scaling, design, drawn = problem.scaling, problem.design, out.drawn
+    drawn.beta[here] = scaling.least_squares + scaling.y_scale * scaling.x_back @ state.beta
+    drawn.phi[here] = np.log(parameters.sigma2 * scaling.y_scale**2)
+    for values, covariance in zip(drawn.covariances, raw_covariances(problem, priors, parameters), strict=True):
+        values[here] = covariance
+    rows = slice(None, None, max(1, len(state.residual) // PRODUCT_ROWS))
+    for t in range(len(state.vectors)):
+        out.products[(*here, t)] = scaling.y_scale * np.std(products(state, t, rows))
+    number = here[0] * drawn.beta.shape[1] + here[1]
+    raw = raw_effects(problem, priors, state)
+    effects = [group.on_levels(b) for group, b in zip(design.groups, raw, strict=True)]
+    for b, mean, square, kept in zip(effects, drawn.mean, drawn.covariance, drawn.effects, strict=True):
+        before = b - mean
+        mean += before / (number + 1)
+        square += before[:, :, None] * (b - mean)[:, None, :]
+        if number in place:
+            kept[:, :, place[number]] = b
+    if number in place:
+        _keep_vectors(problem, state, parameters, out, place[number])
+
+
+def _keep_vectors(problem: Problem, state: State, parameters: Parameters, out: FactorDraws, draw: int) -> None:
+    y = problem.scaling.y_scale
+    for term, latent, samples in zip(problem.sides.terms, problem.design.latent, out.fields, strict=True):
+        k = term.rank
+        for side, fields, of in zip(term.sides, latent.sides, samples, strict=True):
+            for m, (field, sample) in enumerate(zip(fields, of, strict=True)):
+                vectors = np.sqrt(y) * state.coefficients[side][m].vectors.astype(np.float64)
+                # levels of a walk are sums of increments
+                sample.vectors[draw] = vectors if field.walk is None else field.walk.membership.sums(vectors)
+                sample.variances[draw] = y * np.diag(parameters.covariances[side][m])[:k]
+                if parameters.means is not None:
+                    sample.means[draw] = np.sqrt(y) * parameters.means[side][m][:k]
