@@ -129,6 +129,10 @@ class FitInfo(msgspec.Struct, frozen=True):
         Latent terms were fitted to the residuals of the mixed model, which was fitted without them.
     validation_rows : int
         Rows that the sweeps were scored on; ``score`` is that of the sweep that was kept, number ``iterations``.
+    ratings : tuple of float
+        The different values of a Gaussian response that looks like ratings, ascending.
+    clip : tuple of float or None
+        Where predictions of a Gaussian response are clipped.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -171,6 +175,8 @@ class FitInfo(msgspec.Struct, frozen=True):
     two_stage: bool = False
     validation_rows: int = 0
     score: float = float("nan")
+    ratings: tuple[float, ...] = ()
+    clip: tuple[float, float] | None = None
 
     @property
     def mode_gradient(self) -> float | None:

@@ -33,7 +33,10 @@ def predict(
     ] = None,
     type: Annotated[
         str,
-        typer.Option(help="response, link, class or probabilities (a column for each category of the response)."),
+        typer.Option(
+            help="response, link, rating (the nearest one), class or probabilities (a column for each category of the "
+            "response)."
+        ),
     ] = "response",
     interval: Annotated[
         str | None, typer.Option(help="confidence or prediction: adds the columns lwr and upr.")

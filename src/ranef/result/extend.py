@@ -20,6 +20,7 @@ from ranef.learn.factor.fit import fit_factors
 from ranef.result.habits import with_habits
 from ranef.result.options import check_tolerance, check_whole
 from ranef.result.progress import compiling, sweeps
+from ranef.result.ratings import limits_of
 from ranef.result.residuals import check_rows, linear_predictor
 from ranef.result.validation import Callback, Validator, after_sweeps, read_callbacks, read_validation
 from ranef.result.warn import warn_about_fit
@@ -98,13 +99,14 @@ def extend(
         check_whole("max_iterations", max_iterations, 1)
     check_tolerance(tolerance)
     validator = None
+    limits = limits_of(options.get("clip", "auto"), model.info.ratings, True)
     if validation is not None:
         held = read_validation(validation, seed).source
         if held is None:
             raise OptionError(
                 f"validation={validation!r}: give a table here, as the mixed model has seen every row of its own"
             )
-        validator = Validator(held, None, options.get("tables"))
+        validator = Validator(held, None, options.get("tables"), limits)
     called = read_callbacks(callbacks)
     place = storage(options.get("memory", "auto"))
     with engine(options.get("threads"), place) as pool, telling_of_compilation(compiling(progress)):
@@ -134,7 +136,7 @@ def extend(
             validate=None if validator is None else _beside(model, design, validator),
             after=after_sweeps(sweeps(progress), called),
         )
-    whole = _together(model, design, found, 0 if validator is None else validator.count)
+    whole = _together(model, design, found, 0 if validator is None else validator.count, limits)
     # of the mixed model everything has been said
     news = msgspec.structs.replace(whole.info, dropped=0, aliased=(), singular=False)
     warn_about_fit(replace(whole, info=news))
@@ -159,7 +161,9 @@ def _beside(model: Model, design: Design, validator: Validator) -> Callable[[Mod
     return validate
 
 
-def _together(model: Model, design: Design, found: Model, validation_rows: int) -> Model:
+def _together(
+    model: Model, design: Design, found: Model, validation_rows: int, clip: tuple[float, float] | None
+) -> Model:
     both, own = _joined(model, design, found), found.info
     info = msgspec.structs.replace(
         model.info,
@@ -178,6 +182,7 @@ def _together(model: Model, design: Design, found: Model, validation_rows: int) 
         history=own.history,
         score=own.score,
         validation_rows=validation_rows,
+        clip=clip,
         seconds=model.info.seconds + own.seconds,
     )
     (residual,) = found.varcorr

@@ -16,12 +16,12 @@ from ranef.artifact.implicit import ImplicitModel
 from ranef.artifact.model import Model
 from ranef.design.attributes import lacking
 from ranef.design.build import Design, build_design
-from ranef.design.columns import Column
 from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
 from ranef.result.bayes import posterior_intervals
 from ranef.result.estimates import Ddf
 from ranef.result.habits import PREDICT, with_habits
+from ranef.result.loaded import options_of
 from ranef.result.overdispersion import Overdispersion, overdispersion
 from ranef.result.predictions import prediction_result
 from ranef.result.residuals import (
@@ -181,12 +181,15 @@ class Fit(Vectors):
         ----------
         data : any data that `ranef.fit` takes
             The response need not be there.
-        type : {"response", "link", "class", "probabilities"}
+        type : {"response", "link", "class", "probabilities", "rating"}
             The mean of the response, the inverse link of the linear predictor at the conditional modes (as lme4's
             ``predict``): of a binomial response the probability, also where it is ``cbind(successes, failures)``, of
             which `simulate` gives the successes; the linear predictor; where the response has categories, the most
             probable one in the type of the caller's column, or the probabilities of all. The response of an ordinal
-            model is its probabilities, and its linear predictor is what the thresholds are compared with.
+            model is its probabilities, and its linear predictor is what the thresholds are compared with. ``"rating"``,
+            where the response is at most 50 evenly spaced numbers, Gaussian or ordinal, is the one nearest to the mean.
+            With latent terms a Gaussian response and its intervals are clipped at the smallest and largest rating, see
+            ``clip`` of `ranef.fit`; the linear predictor is not.
         new_levels : {"population", "raise"}
             A level that was not seen in fitting counts as the average level, or is an error.
         interval : {"confidence", "prediction"}, optional
@@ -459,21 +462,6 @@ def _check_weights(weights: Any) -> None:
         raise OptionError("the model was fitted with an array of weights; put them into a column and fit again")
 
 
-def _options_of(model: Model) -> dict[str, Any]:
-    """Options that fit a loaded model again: those that say what it is a model of."""
-    spec, info = model.spec, model.info
-    options: dict[str, Any] = {"family": info.family, "link": info.link, "weights": spec.weights}
-    if info.thresholds is not None:
-        options |= {"family": model.family, "link": None}
-    if len(spec.offsets) > len(parse(spec.formula).offsets) and isinstance(spec.offsets[-1], Column):
-        options["offset"] = spec.offsets[-1].name
-    if model.attributes:
-        options["tables"] = model.attributes
-    if info.method not in ("reml", "laplace"):
-        options["method"] = info.method
-    return options
-
-
 def load(path: str | os.PathLike[str]) -> Fit:
     """Load a model that `Fit.save` wrote.
 
@@ -492,4 +480,4 @@ def load(path: str | os.PathLike[str]) -> Fit:
 
         options: dict[str, Any] = {"family": "implicit", "exponent": model.info.weights.exponent}
         return ImplicitFit(model, model.spec.formula, preferred_library(), options=options)
-    return Fit(model, model.spec.formula, preferred_library(), options=_options_of(model))
+    return Fit(model, model.spec.formula, preferred_library(), options=options_of(model))

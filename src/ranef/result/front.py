@@ -20,7 +20,6 @@ from ranef.family import Family
 from ranef.family import family as family_of
 from ranef.formula import parse
 from ranef.learn import gaussian, generalized
-from ranef.learn.augment import augmentation_of, has_augmentation
 from ranef.learn.doubling import MOST_PROBES
 from ranef.learn.factor import fit as factor_fit
 from ranef.learn.factor.fit import fit_factors
@@ -35,11 +34,13 @@ from ranef.result.fit import Fit
 from ranef.result.habits import FIT, with_habits
 from ranef.result.implicit_fit import ImplicitFit
 from ranef.result.implicit_front import IMPLICIT, fit_pairs
-from ranef.result.latent_options import method_with_latent, refuse_with_latent
+from ranef.result.latent_options import refuse_with_latent
 from ranef.result.lock import given_of_others, lock_terms, with_locked, without
+from ranef.result.methods import method_of
 from ranef.result.nodes import check_quadrature
 from ranef.result.options import check_tolerance, check_whole, choice
 from ranef.result.progress import compiling, counter, steps, sweeps
+from ranef.result.ratings import limits_of, rating_values, read_clip
 from ranef.result.sampling import DEFAULTS, DEFAULTS_LATENT, read_sampling
 from ranef.result.validation import Callback, Validator, after_sweeps, read_callbacks, read_validation
 from ranef.result.warm import start_of
@@ -49,9 +50,6 @@ from ranef.table import open_source
 
 FloatArray = npt.NDArray[np.float64]
 
-# the first is the default
-METHODS: tuple[str, ...] = ("reml", "ml")
-METHODS_GENERALIZED: tuple[str, ...] = ("laplace", "joint")
 SOLVERS = ("auto", "exact", "stochastic", "bound")
 MISSING = ("drop", "raise")
 
@@ -90,6 +88,7 @@ def fit(
     exponent: float | None = None,
     validation: Any = None,
     callbacks: Callback | Sequence[Callback] | None = None,
+    clip: tuple[float, float] | Literal["auto"] | None = "auto",
 ) -> Fit:
     """Fit a linear or generalized linear mixed-effects model.
 
@@ -220,6 +219,10 @@ def fit(
         ``bound``, ``gain`` (rise of the bound, for each row) and ``score``. One that returns True ends the sweeps.
         Ctrl-C ends them too, after the one that is running, with a `ConvergenceWarning`; pressed again, it interrupts
         the fit.
+    clip : (low, high), "auto" or None
+        Of a Gaussian response: where `Fit.predict` clips the predictions of ratings, and their intervals. ``"auto"``:
+        beside ``latent()`` and ``fm()`` at the smallest and the largest rating, if the response is at most 50 evenly
+        spaced numbers; no other prediction is clipped. None: nowhere. Estimates and residuals do not depend on it.
     penalty : float or mapping of str to float, optional
         Of ``method="map"``: the penalty of the squares of vectors and random effects, the residual variance (1 outside
         the Gaussian family) over their prior variance, for all factors or by name, ``{"user_id": 5, "item_id": 8}``.
@@ -281,6 +284,7 @@ def fit(
                 "memory": None if memory == "auto" else memory,
                 "validation": validation,
                 "callbacks": callbacks,
+                "clip": None if clip == "auto" else clip,
             },
             method=method,
             missing=missing,
@@ -298,7 +302,9 @@ def fit(
             raise OptionError(f"{name}= belongs to family='implicit'; leave it out")
     distribution = family_of(family, link)
     parsed = parse(formula)
-    method_ = _method(distribution, method, bool(parsed.latent))
+    factors = bool(parsed.latent)
+    method_ = method_of(distribution, method, factors)
+    clip = read_clip(clip, distribution.name)
     if penalty is not None and method_ != "map":
         raise OptionError("penalty= belongs to family='implicit' and to method='map' of latent terms; leave it out")
     solver = cast(Solver, choice("solver", solver, SOLVERS))
@@ -332,7 +338,6 @@ def fit(
             raise OptionError(f"{name}= was given a fit of implicit feedback; give one of a mixed model")
     if isinstance(covariance, str) and covariance == "keep":
         raise OptionError("covariance='keep' is for refit(), which has a fit to keep; give a table or a Fit")
-    factors = bool(parsed.latent)
     if factors:
         refuse_with_latent(
             {
@@ -363,6 +368,8 @@ def fit(
             hold_out=None if held is None else held.hold_out,
         )
         whole = design
+        ratings = rating_values(design) if distribution.kind == "number" else ()
+        limits = limits_of(clip, ratings, factors)
         locked = None if lock is None else lock_terms(design, None if start is None else start.model, lock)
         design = design if locked is None else without(locked)
         begin = None if start is None else start_of(start.model, design)
@@ -391,7 +398,7 @@ def fit(
         elif factors:
             validator = None
             if held is not None:
-                validator = Validator(held.source or source, design.held_out, tables)
+                validator = Validator(held.source or source, design.held_out, tables, limits)
             fields = [field.name for term in design.spec.latent for side in term.sides for field in side]
             check_penalty(penalty, [*fields, *(group.name for group in design.spec.groups)])
             model = fit_factors(
@@ -463,13 +470,14 @@ def fit(
     options |= {"draws": draws, "warmup": warmup, "chains": chains, "thin": thin}
     options |= {"missing": missing, "solver": solver, "tolerance": tolerance, "max_iterations": max_iterations}
     options |= {"threads": threads, "memory": memory, "progress": progress}
-    options |= {"validation": validation, "callbacks": callbacks}
+    options |= {"validation": validation, "callbacks": callbacks, "clip": clip}
     if penalty is not None:
         options |= {"penalty": penalty}
     if lock is not None:
         options |= {"lock": lock, "start": start}
     # reading included
-    info = msgspec.structs.replace(model.info, seconds=time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    info = msgspec.structs.replace(model.info, seconds=seconds, ratings=ratings, clip=limits)
     if solver == "bound":
         info = msgspec.structs.replace(info, solver="bound")
     warn_about_fit(model, None if info.converged else breaking_numbers(design, distribution))
@@ -479,15 +487,3 @@ def fit(
 
 def _raw(relative: Mapping[str, FloatArray], sigma: float) -> dict[str, FloatArray]:
     return {name: sigma**2 * covariance for name, covariance in relative.items()}
-
-
-def _method(family: Family, method: str | None, latent: bool) -> str:
-    if latent:
-        return method_with_latent(family, method)
-    known = METHODS if family.kind == "number" else METHODS_GENERALIZED
-    if isinstance(method, str) and method.lower() == "gibbs":
-        # refused with the families that it is for
-        augmentation_of(family)
-    if has_augmentation(family):
-        known += ("gibbs",)
-    return known[0] if method is None else choice("method", method, known, f" for family={family.name!r}")

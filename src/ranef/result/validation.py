@@ -56,12 +56,18 @@ class Validator:
     chosen : bool array, shape (rows,), optional
         The rows of ``source`` to take; default: those with a response and a prediction.
     tables : mapping of str to table, optional
+    clip : tuple of float, optional
+        Where predictions are clipped.
     """
 
     def __init__(
-        self, source: Source, chosen: npt.NDArray[np.bool_] | None = None, tables: Mapping[str, Any] | None = None
+        self,
+        source: Source,
+        chosen: npt.NDArray[np.bool_] | None = None,
+        tables: Mapping[str, Any] | None = None,
+        clip: tuple[float, float] | None = None,
     ):
-        self._source, self._chosen, self._tables = source, chosen, tables
+        self._source, self._chosen, self._tables, self._clip = source, chosen, tables, clip
         self._read: tuple[Rows, FloatArray, FloatArray | None] | None = None
 
     @property
@@ -76,7 +82,8 @@ class Validator:
         rows, y, trials = self._read
         eta = linear_predictor(model, rows, selection)
         if model.spec.kind == "number":
-            return float(np.sqrt(np.mean((eta - y) ** 2)))
+            predicted = eta if self._clip is None else np.clip(eta, *self._clip)
+            return float(np.sqrt(np.mean((predicted - y) ** 2)))
         return -float(np.mean(model.family.loglik(y, eta, trials, model.phi)))
 
     def _rows(self, model: Model) -> tuple[Rows, FloatArray, FloatArray | None]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ranef.artifact.model import FloatArray, Model, Posterior
 from ranef.errors import LevelError, OptionError, counted
 from ranef.score.latent import latent_part
+from ranef.score.ratings import check_ratings, clipped, nearest_rating
 from ranef.score.rows import Batch, GroupBatch, Rows, Unknown, batches, read_rows, with_units_met
 from ranef.score.sampled import kept_sample, linear_predictors, predicted, sampled_rows
 from ranef.score.scale import Interval, Kind, Scaled, check_kind, normal_quantile, on_scale
@@ -71,10 +72,10 @@ def predict(
     model : Model
     source : Source
         The response need not be there; only the columns that take part are read.
-    kind : {"response", "link", "class", "probabilities"}
+    kind : {"response", "link", "class", "probabilities", "rating"}
         The mean of the response at the conditional modes (the inverse link of the linear predictor, as lme4's
         ``predict``); the linear predictor; the code of the most probable category; the probability of each category.
-        The response of an ordinal model is its probabilities.
+        The response of an ordinal model is its probabilities. Of ratings, the one nearest to the mean.
     new_levels : {"population", "raise"}
         What a level that the fit did not have gets: the population's value (its effects are zero), or an error.
     interval : {"confidence", "prediction"}, optional
@@ -114,6 +115,8 @@ def predict(
     of the linear predictor, and intervals are quantiles; see `ranef.score.sampled`.
     """
     _check_options(model, new_levels, interval, level)
+    if kind == "rating":
+        check_ratings(model, interval)
     check_kind(model, kind, interval)
     selection = select(model.spec, include, exclude)
     rows = read_rows(model, source, selection, weights=interval == "prediction", tables=tables)
@@ -162,7 +165,9 @@ def predict(
         half = normal_quantile((1 + level) / 2) * sd if interval else sd
         found = Scaled(fit, fit - half, fit + half) if interval else Scaled(fit, None, None)
     else:
-        found = on_scale(model, kind, fit, sd if interval else None, interval, level, rows.weights, shared)
+        wanted: Kind = "response" if kind == "rating" else kind
+        found = on_scale(model, wanted, fit, sd if interval else None, interval, level, rows.weights, shared)
+    found = _as_ratings(model, kind, found)
     return Prediction(found.fit, found.lower, found.upper, int(np.count_nonzero(np.isnan(fit))), rows.unknown)
 
 
@@ -170,18 +175,26 @@ def _predict_sampled(
     model: Model, rows: Rows, selection: Selection, kind: Kind, interval: Interval | None, level: float
 ) -> Prediction:
     count = len(kept_sample(model).kept)
-    nothing = predicted(model, kind, np.empty((0, count)), interval, level, None, np.random.default_rng(0))
+    wanted: Kind = "response" if kind == "rating" else kind
+    nothing = predicted(model, wanted, np.empty((0, count)), interval, level, None, np.random.default_rng(0))
     found: list[Scaled] = [nothing]
     for number, batch in enumerate(batches(model, rows, selection, sampled_rows(model))):
         random = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(6, number)))
         eta = linear_predictors(model, batch, rows.latent, random if interval == "prediction" else None)
         weights = None if rows.weights is None else rows.weights[batch.rows]
-        found.append(predicted(model, kind, eta, interval, level, weights, random))
+        found.append(predicted(model, wanted, eta, interval, level, weights, random))
     fit = np.concatenate([one.fit for one in found])
     lower = np.concatenate([one.lower for one in found if one.lower is not None]) if interval else None
     upper = np.concatenate([one.upper for one in found if one.upper is not None]) if interval else None
     missing = int(np.count_nonzero(np.isnan(fit if fit.ndim == 1 else fit[:, 0])))
-    return Prediction(fit, lower, upper, missing, rows.unknown)
+    rated = _as_ratings(model, kind, Scaled(fit, lower, upper))
+    return Prediction(rated.fit, rated.lower, rated.upper, missing, rows.unknown)
+
+
+def _as_ratings(model: Model, kind: Kind, found: Scaled) -> Scaled:
+    if kind == "rating":
+        return nearest_rating(model, found)
+    return clipped(model, found) if kind == "response" else found
 
 
 def _check_options(model: Model, new_levels: str, interval: str | None, level: float) -> None:

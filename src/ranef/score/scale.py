@@ -12,7 +12,7 @@ from ranef.artifact.model import FloatArray, Model
 from ranef.errors import OptionError
 from ranef.score.categories import has_categories
 
-Kind: TypeAlias = Literal["response", "link", "class", "probabilities"]
+Kind: TypeAlias = Literal["response", "link", "class", "probabilities", "rating"]
 Interval: TypeAlias = Literal["confidence", "prediction"]
 
 # rows at a time: families work in the cache
@@ -36,7 +36,11 @@ def check_kind(model: Model, kind: object, interval: Interval | None) -> None:
     OptionError
     """
     name = model.info.family
-    known = ("response", "link", "class", "probabilities") if has_categories(model) else ("response", "link")
+    known: tuple[str, ...] = ("response", "link")
+    if has_categories(model):
+        known += ("class", "probabilities")
+    if model.info.ratings or (model.spec.kind == "ordered" and kind == "rating"):
+        known += ("rating",)
     if kind not in known:
         listed = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
         trials = ": a proportion of several trials has no category" if name == "binomial" and kind == "class" else ""
