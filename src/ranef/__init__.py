@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ranef.family import negative_binomial as negative_binomial
     from ranef.family import ordinal as ordinal
     from ranef.family import poisson as poisson
+    from ranef.family import ratings as ratings
     from ranef.result.anova import anova as anova
     from ranef.result.fit import Fit as Fit
     from ranef.result.fit import load as load
@@ -49,7 +50,8 @@ _HOME = {
     "load": "ranef.result.fit",
     "anova": "ranef.result.anova",
     **dict.fromkeys(
-        ("bernoulli", "binomial", "gamma", "gaussian", "negative_binomial", "ordinal", "poisson"), "ranef.family"
+        ("bernoulli", "binomial", "gamma", "gaussian", "negative_binomial", "ordinal", "poisson", "ratings"),
+        "ranef.family",
     ),
     **dict.fromkeys(
         (
@@ -100,6 +102,7 @@ __all__ = [
     "negative_binomial",
     "ordinal",
     "poisson",
+    "ratings",
 ]
 
 

@@ -435,6 +435,6 @@ class Model:
         from ranef.family import family, ordinal  # SciPy, which Gaussian predictions do without
 
         if self.info.thresholds is None:
-            return family(self.info.family, self.info.link)
+            return family(self.info.family, self.info.link).with_categories(self.spec.response_levels)
         made = ordinal(self.info.link, self.info.thresholds)
         return made.with_categories(self.spec.response_levels)

@@ -24,12 +24,13 @@ _COVARIANCE = (
 _FAMILY = (
     "Distribution of the response: gaussian, bernoulli (0 or 1, or a column of two levels), binomial "
     "(cbind(successes, failures) ~ ..., or a proportion with the trials as --weights), poisson, negative_binomial, "
-    'gamma or ordinal. implicit: pairs that are observed or not, "1 ~ latent(user, item, rank=64)".'
+    "gamma, ordinal or ratings (evenly spaced numbers, whose mean stays within their range). implicit: "
+    'pairs that are observed or not, "1 ~ latent(user, item, rank=64)".'
 )
 _LINK = "logit (default), probit or cloglog, of bernoulli, binomial and ordinal."
 _METHOD = (
     "gaussian: reml (default) or ml. Others: laplace (default) or joint (lme4's nAGQ=0). gibbs: draws from the "
-    "posterior (not of every family). latent() and fm(): vb (default) or gibbs."
+    "posterior (not of every family). latent() and fm(): vb (default), map or gibbs."
 )
 _WEIGHTS = "gaussian: variance 1/weight. binomial proportion: trials. Others: how often a row counts."
 

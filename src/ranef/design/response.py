@@ -31,7 +31,7 @@ from ranef.table import ColumnKind, FloatArray, Table
 WEIGHTS: Mapping[ResponseKind, str] = {
     "number": "inverse variances up to a factor",
     "proportion": "numbers of trials",
-    **dict.fromkeys(("binary", "count", "positive", "ordered"), "how often a row counts"),
+    **dict.fromkeys(("binary", "count", "positive", "ordered", "rating"), "how often a row counts"),
 }
 
 # Counts that were computed, such as a proportion of trials, are whole up to this relative error.
@@ -142,7 +142,7 @@ def learn_response(response: Response, kind: ResponseKind, table: Table, kinds: 
         value = Categories(column, levels, "treatment", 0)
         return Learned(ResponseSpec(kind, text, value, None, levels), empty)
     values = [learn_expression(_unwrapped(one, kind)[0], table, kinds) for one in response.expressions]
-    levels = categories_of_numbers(text, values[0], table) if kind == "ordered" else ()
+    levels = categories_of_numbers(text, values[0], table) if kind in ("ordered", "rating") else ()
     return Learned(ResponseSpec(kind, text, values[0], values[1] if len(values) > 1 else None, levels), ())
 
 
@@ -168,8 +168,8 @@ def response_values(spec: ResponseSpec, table: Table) -> tuple[FloatArray, Float
     Returns
     -------
     y : float64 array, shape (rows,)
-        Numbers; 0 and 1 of a binary response; proportions; codes from 0 of an ordered response. NaN where it is
-        missing, and where ``cbind()`` has no trials. May be the table's own column.
+        Numbers and ratings; 0 and 1 of a binary response; proportions; codes from 0 of an ordered response. NaN where
+        it is missing, and where ``cbind()`` has no trials. May be the table's own column.
     trials : float64 array, shape (rows,), or None
         Of ``cbind()`` only.
 
@@ -256,7 +256,7 @@ def check_variation(spec: ResponseSpec, y: FloatArray) -> None:
     # an offset may explain equal counts and proportions, but nothing explains the end of their range
     if not np.all(y == y[0]) or (spec.kind == "count" and y[0] > 0) or (spec.kind == "proportion" and 0 < y[0] < 1):
         return
-    value = repr(spec.levels[int(y[0])]) if spec.levels else f"{y[0]:g}"
+    value = repr(spec.levels[int(y[0])]) if spec.levels and spec.kind != "rating" else f"{y[0]:g}"
     raise DataError(
         f"the response {spec.label} has the same value, {value}, in all {len(y):,} rows: there is no variation to "
         "model; choose another response",

@@ -10,7 +10,7 @@ import msgspec
 from ranef.design.matrix import INTERCEPT, ModelMatrixSpec, Value
 from ranef.design.periods import Period
 
-ResponseKind: TypeAlias = Literal["number", "binary", "proportion", "count", "positive", "ordered"]
+ResponseKind: TypeAlias = Literal["number", "binary", "proportion", "count", "positive", "ordered", "rating"]
 
 
 class ResponseSpec(msgspec.Struct, frozen=True):

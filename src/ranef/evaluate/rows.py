@@ -16,7 +16,7 @@ from ranef.evaluate.statistics import Statistic, ratio, root_ratio
 from ranef.evaluate.units import Units
 from ranef.table import FloatArray
 
-Kind = Literal["number", "binary", "proportion", "count", "positive", "ordered"]
+Kind = Literal["number", "binary", "proportion", "count", "positive", "ordered", "rating"]
 
 BINS = 10
 
@@ -80,7 +80,7 @@ def judge(rows: Rows, predicted: FloatArray, deviance: FloatArray | None = None)
             return _binary(rows, predicted)
         case "ordered":
             return _ordered(rows, predicted)
-        case "number":
+        case "number" | "rating":
             return Judged(_errors(rows, rows.y - predicted), {})
         case _:
             loss = _deviance(rows, predicted) if deviance is None else deviance

@@ -17,6 +17,7 @@ from ranef.family.gaussian import Gaussian
 from ranef.family.negative_binomial import NegativeBinomial
 from ranef.family.ordinal import Ordinal
 from ranef.family.poisson import Poisson
+from ranef.family.ratings import Ratings
 from ranef.family.thresholds import Structure
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "negative_binomial",
     "ordinal",
     "poisson",
+    "ratings",
 ]
 
 
@@ -110,6 +112,16 @@ def ordinal(link: str = "logit", thresholds: Structure = "flexible") -> Ordinal:
     return Ordinal(link, thresholds)
 
 
+def ratings(link: str = "logit") -> Ratings:
+    """Evenly spaced numbers, from the smallest to the largest of the data, whose mean stays between these.
+
+    Parameters
+    ----------
+    link : {"logit"}
+    """
+    return Ratings(link)
+
+
 _MAKERS: dict[str, Callable[..., Family]] = {
     "gaussian": gaussian,
     "bernoulli": bernoulli,
@@ -118,6 +130,7 @@ _MAKERS: dict[str, Callable[..., Family]] = {
     "negative_binomial": negative_binomial,
     "gamma": gamma,
     "ordinal": ordinal,
+    "ratings": ratings,
 }
 
 _SYNONYMS = {
@@ -134,6 +147,7 @@ _SYNONYMS = {
     "clm": "ordinal",
     "clmm": "ordinal",
     "polr": "ordinal",
+    "rating": "ratings",
 }
 
 
@@ -143,8 +157,8 @@ def family(name: str | Family | Callable[..., Family], link: str | None = None) 
     Parameters
     ----------
     name : str or Family
-        ``"gaussian"``, ``"bernoulli"``, ``"binomial"``, ``"poisson"``, ``"negative_binomial"``, ``"gamma"`` or
-        ``"ordinal"``, in any case; R's names for them; or a family, which comes back.
+        ``"gaussian"``, ``"bernoulli"``, ``"binomial"``, ``"poisson"``, ``"negative_binomial"``, ``"gamma"``,
+        ``"ordinal"`` or ``"ratings"``, in any case; R's names for them; or a family, which comes back.
     link : str, optional
         The family's own default if not given.
 

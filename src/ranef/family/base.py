@@ -13,7 +13,7 @@ from ranef.errors import OptionError
 FloatArray = npt.NDArray[np.float64]
 Derivatives = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 ParameterDerivatives = tuple[FloatArray, FloatArray, FloatArray]
-Kind = Literal["number", "binary", "proportion", "count", "positive", "ordered"]
+Kind = Literal["number", "binary", "proportion", "count", "positive", "ordered", "rating"]
 
 # parameters on a log scale stay within this distance of zero, where every formula below is finite
 LARGEST_LOG = 100.0
@@ -34,7 +34,8 @@ class Family(ABC):
         The links that the family has; the first one is its default.
     kind : str
         The response that it takes: ``"number"``, ``"binary"`` (0 or 1), ``"proportion"`` (successes over trials),
-        ``"count"``, ``"positive"``, or ``"ordered"`` (codes 0, 1, ... of categories).
+        ``"count"``, ``"positive"``, ``"ordered"`` (codes 0, 1, ... of categories), or ``"rating"`` (numbers on a
+        scale).
     canonical : bool
         The link is the canonical one: curvature does not depend on the response.
 
@@ -101,7 +102,7 @@ class Family(ABC):
         return None
 
     def with_categories(self, labels: tuple[str, ...]) -> Self:
-        """The family for a response with these categories, in order; only an ordinal one depends on them."""
+        """The family for a response with these categories, in order; few families depend on them."""
         del labels
         return self
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ranef.design.build import Design
 from ranef.family import Family
 from ranef.family.ordinal import Ordinal
+from ranef.family.ratings import Ratings
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -101,6 +102,9 @@ def _demands(y: FloatArray, x: FloatArray, family: Family) -> FloatArray:
     match family.kind:
         case "binary" | "proportion":
             up, down = y > 0, y < 1
+        case "rating":
+            share = family.proportion(y) if isinstance(family, Ratings) else y
+            up, down = share > 0, share < 1
         case "count":
             up, down = y > 0, y >= 0
         case _:

@@ -88,7 +88,7 @@ def refuse_improper(design: Design, family: Family, flat: Collection[str], model
     FitError
         Responses are separated along one of them.
     """
-    if family.kind not in ("binary", "proportion", "ordered") or not flat:
+    if family.kind not in ("binary", "proportion", "ordered", "rating") or not flat:
         return
     if model is not None and not _is_suspicious(design, model):
         return

@@ -101,20 +101,22 @@ def fit(
     family : str or Family
         The distribution of the response: ``"gaussian"``, ``"bernoulli"`` (0 or 1, or a column of two levels, the first
         one the failure), ``"binomial"`` (``cbind(successes, failures) ~ ...``, or a proportion whose weights are the
-        trials), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"ordinal"`` (any ordered column); R's names
-        for them; or a family such as ``ranef.ordinal(link="probit", thresholds="equidistant")``. ``"implicit"`` is of
-        pairs that are observed or not, ``"1 ~ latent(user, item, rank=64)"``, or with a column of confidences on the
-        left side: weighted alternating least squares (iALS), see `ranef.result.implicit_front`.
+        trials), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"ordinal"`` (any ordered column),
+        ``"ratings"`` (evenly spaced numbers, whose mean a logistic function keeps between the smallest and the largest:
+        the likelihood of as many trials as there are steps between these); R's names for them; or a family such as
+        ``ranef.ordinal(link="probit", thresholds="equidistant")``. ``"implicit"`` is of pairs that are observed or not,
+        ``"1 ~ latent(user, item, rank=64)"``, or with a column of confidences on the left side: weighted alternating
+        least squares (iALS), see `ranef.result.implicit_front`.
     link : str, optional
         Default: the family's first. ``"identity"`` of gaussian; ``"logit"``, ``"probit"`` and ``"cloglog"`` of
-        bernoulli, binomial and ordinal; ``"log"`` of the others.
+        bernoulli, binomial and ordinal; ``"logit"`` of ratings; ``"log"`` of the others.
     method : {"reml", "ml", "laplace", "joint", "gibbs", "vb", "map"}, optional
         ``"vb"``, for a model with ``latent()`` or ``fm()``: variational Bayes. Vectors and effects have normal
         posteriors that are independent between factors; sweeps over the factors raise a lower bound of the likelihood,
         `Fit.elbo`, and learn all covariances, so that there is no penalty to choose. ``tolerance`` (1e-4) is the rise
         of the bound, for each row, below which they end, ``max_iterations`` (200) the most sweeps. Where levels have
         few rows it drops components that would still predict a little. For gaussian, bernoulli (logit: the bound of
-        Jaakkola and Jordan, or probit), binomial (logit) and ordinal (probit).
+        Jaakkola and Jordan, or probit), binomial (logit), ratings and ordinal (probit).
         ``"map"``, for any family with ``latent()`` or ``fm()``: the mode of the penalised likelihood, probabilistic
         matrix factorization. Penalties are given (``penalty``), or learned by a few variational sweeps first. The
         objective, in `Fit.history`, never rises; sweeps end when it falls by less than ``tolerance`` (1e-5) for each

@@ -31,9 +31,9 @@ def method_with_latent(family: Family, method: str | None) -> str:
         return known[0]
     if isinstance(method, str) and method.lower() == "vb" and "vb" not in known:
         raise OptionError(
-            "method='vb' of latent() and fm() is for gaussian, bernoulli with link logit or probit, binomial with "
-            f"link logit and ordinal with link probit, not for family={family.name!r} with link={family.link!r}: use "
-            "method='map'"
+            "method='vb' of latent() and fm() is for gaussian, ratings, bernoulli with link logit or probit, binomial "
+            f"with link logit and ordinal with link probit, not for family={family.name!r} with link={family.link!r}: "
+            "use method='map'"
         )
     if isinstance(method, str) and method.lower() == "gibbs" and "gibbs" not in known:
         raise OptionError(

@@ -18,6 +18,7 @@ from scipy import special
 from ranef.artifact.model import FloatArray
 from ranef.errors import OptionError
 from ranef.family import Family
+from ranef.family.ratings import Ratings
 from ranef.score.mixture import mixed_cdf
 from ranef.score.table import Box, interpolate, interpolation
 
@@ -84,12 +85,12 @@ def mixed_quantile(
     Raises
     ------
     OptionError
-        The family has neither counts nor positive numbers; a count would be larger than 2^53.
+        The family has neither counts, positive numbers nor ratings; a count would be larger than 2^53.
     """
     usable = np.isfinite(mean) & np.isfinite(sd)
     if weights is not None:
         usable &= weights > 0
-    find = {"count": _count, "proportion": _proportion, "positive": _positive}.get(family.kind)
+    find = {"count": _count, "proportion": _proportion, "positive": _positive, "rating": _rating}.get(family.kind)
     if find is None:
         raise OptionError(f"a new response of the {family.name} family has no quantiles worth telling")
     out = np.full(len(mean), np.nan)
@@ -108,6 +109,14 @@ def mixed_quantile(
 def _proportion(of: Predictor, p: float) -> FloatArray:
     trials = np.ones(len(of.mean)) if of.weights is None else of.weights
     return _bisect(lambda k, rows: of.below(k / trials[rows], rows) >= p, np.rint(trials)) / trials
+
+
+def _rating(of: Predictor, p: float) -> FloatArray:
+    if not isinstance(of.family, Ratings):
+        raise OptionError(f"a new response of the {of.family.name} family is no rating")
+    low, step, steps = of.family.low, of.family.step, of.family.steps
+    most = np.full(len(of.mean), float(steps))
+    return low + step * _bisect(lambda k, rows: of.below(low + step * k, rows) >= p, most)
 
 
 def _count(of: Predictor, p: float) -> FloatArray:

@@ -18,7 +18,7 @@ def rating_values(model: Model) -> FloatArray | None:
     """
     if model.info.ratings:
         return np.array(model.info.ratings)
-    if model.spec.kind != "ordered":
+    if model.spec.kind not in ("ordered", "rating"):
         return None
     try:
         values = np.array([float(level) for level in model.spec.response_levels])

@@ -39,7 +39,7 @@ def check_kind(model: Model, kind: object, interval: Interval | None) -> None:
     known: tuple[str, ...] = ("response", "link")
     if has_categories(model):
         known += ("class", "probabilities")
-    if model.info.ratings or (model.spec.kind == "ordered" and kind == "rating"):
+    if model.info.ratings or model.spec.kind == "rating" or (model.spec.kind == "ordered" and kind == "rating"):
         known += ("rating",)
     if kind not in known:
         listed = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"

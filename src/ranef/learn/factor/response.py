@@ -2,8 +2,8 @@
 
 Three ways, by family and link:
 
-- logit links (bernoulli, binomial): the quadratic bound of Jaakkola and Jordan (2000), which is the Polya-Gamma
-  augmentation with the weights' posterior in closed form. A row with ``c^2 = E eta^2`` has the weight
+- logit links (bernoulli, binomial, ratings): the quadratic bound of Jaakkola and Jordan (2000), which is the
+  Polya-Gamma augmentation with the weights' posterior in closed form. A row with ``c^2 = E eta^2`` has the weight
   ``tanh(c / 2) / (2 c)``, times its trials, and the response ``(y - 1/2) / weight``;
 - probit links (bernoulli, ordinal): the mean of the latent normal between its limits (Albert and Chib 1993), weight
   one;
@@ -24,6 +24,7 @@ from scipy.special import log_expit
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
 from ranef.family import Family
+from ranef.family.ratings import STEPS, Ratings
 from ranef.solve.sweeps import row_pieces
 
 FloatArray = npt.NDArray[np.float64]
@@ -32,7 +33,7 @@ Kind = Literal["bound", "normal", "linearised"]
 # curvature below this share of the mean one is raised to it: steps of rows that say nothing stay finite
 LEAST_CURVATURE = 1e-6
 MOST_HALVINGS = 20
-BOUNDED = (("bernoulli", "logit"), ("binomial", "logit"))
+BOUNDED = (("bernoulli", "logit"), ("binomial", "logit"), ("ratings", "logit"))
 NORMAL = (("bernoulli", "probit"), ("ordinal", "probit"))
 
 
@@ -65,7 +66,11 @@ def response_of(design: Design, family: Family) -> Response:
     """The design's rows."""
     weights = None if design.weights is None else np.array(design.weights)
     offset = None if design.offset is None else np.array(design.offset)
-    return Response(family.with_categories(design.spec.response_levels), np.array(design.y), weights, offset)
+    own, y = family.with_categories(design.spec.response_levels), np.array(design.y)
+    if isinstance(own, Ratings):
+        # steps are trials
+        return Response(STEPS, own.proportion(y), own.trials(len(y), weights), offset)
+    return Response(own, y, weights, offset)
 
 
 def by_rows(of: Response, engine: Engine, work: Callable[..., None], *rows: FloatArray) -> None:
