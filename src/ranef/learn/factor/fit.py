@@ -22,7 +22,7 @@ from ranef.learn.factor.additive import Additive
 from ranef.learn.factor.penalised import search_penalised, without_moments
 from ranef.learn.factor.penalties import Penalty, are_given, effect_covariances, rescaled, with_penalties
 from ranef.learn.factor.priors import is_scaled, main_member
-from ranef.learn.factor.response import Response, response_of
+from ranef.learn.factor.response import Response, bound_constant, response_of
 from ranef.learn.factor.rotation import Turned, rotations, turned, turns
 from ranef.learn.factor.snapshot import snapshot
 from ranef.learn.factor.start import Problem, begin, prepare
@@ -147,7 +147,7 @@ def fit_factors(
     if method == "vb":
         constant = len(design.y) * float(np.log(problem.scaling.y_scale))
         if response is not None:
-            constant = -response.family.constant(response.y, response.weights)
+            constant = -bound_constant(response)
         info = msgspec.structs.replace(info, elbo=found.bound - constant)
     # given penalties are those of all directions alike, and of each factor as they are
     turn = turns if penalty is None else rotations

@@ -73,6 +73,17 @@ def response_of(design: Design, family: Family) -> Response:
     return Response(own, y, weights, offset)
 
 
+def bound_constant(of: Response) -> float:
+    """What a variational bound lacks, which depends on the responses alone."""
+    constant = of.family.constant(of.y, of.weights)
+    if of.kind != "bound":
+        return constant
+    # coins: the rows' part of the bound leaves out what a family's likelihood has besides ``y eta - log(1 + exp(eta))``
+    trials = np.ones(1) if of.weights is None else of.weights
+    at_zero = of.family.loglik(of.y, np.zeros(len(of.y)), of.weights, np.zeros(0))
+    return constant + float(np.sum(at_zero + trials * np.log(2)))
+
+
 def by_rows(of: Response, engine: Engine, work: Callable[..., None], *rows: FloatArray) -> None:
     """``work(y, weights, *rows)`` for pieces of the rows."""
 
