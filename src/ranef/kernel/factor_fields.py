@@ -1,9 +1,13 @@
 """Sides that are sums of several factors' vectors: rows are summed once for each unit, then the factors take turns.
 
 A *unit* of a side is what its rows have in common, one combination of its factors' levels. For each unit the kernels
-keep ``H = sum w (z z' + V)``, packed by rows of the lower triangle in float32, and the score ``sum w z e - V c``, which
-follows every change of the unit's coefficients: ``score -= H change``. A level that many units share is then updated
-from as many small matrices, not from their rows. `ranef.kernel.factor_rows` has the notation.
+keep ``H = sum w (z z' + V)``, the score ``sum w z e - V c`` of before the first factor's turn, and how far the unit's
+coefficients have moved since: the score is now ``score - H moved``. A level that many units share is then updated from
+as many small matrices, not from their rows; what it needs of them is summed in one pass, and written is ``moved``
+alone. `ranef.kernel.factor_rows` has the notation.
+
+``H`` is float32, its lower triangle by rows, each filled up with zeros to whole blocks of `BLOCK` numbers: loops of a
+known length become vector instructions.
 """
 
 from __future__ import annotations
@@ -11,7 +15,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ranef.kernel.blocks import BLOCK, TOGETHER, add_blocks
 from ranef.kernel.factor_rows import PANEL, accumulate, keep_moments, shift_rows, spread_times, step
+
+# units that are summed in float32, before their sums are added in float64
+UNITS = 64
+
+
+@njit(nogil=True, cache=True)
+def blocks_of(d):
+    """How many blocks the first ``d`` rows of ``H`` have."""
+    blocks = 0
+    for i in range(d):
+        blocks += i // BLOCK + 1
+    return blocks
 
 
 @njit(nogil=True, cache=True)
@@ -37,7 +54,7 @@ def accumulate_units(
     ----------
     first, last, at, pointers, order, partners, vectors, spread, covariates, weights, residual
         As for `ranef.kernel.factor_rows.update_levels`; nothing of them is changed.
-    grams : float32 array, shape (units, d (d + 1) / 2)
+    grams : float32 array, shape (units, `blocks_of` d, `BLOCK`)
     scores : float64 array, shape (units, d)
     excess : float64 array, shape (units, width of a spread)
         Overwritten: ``sum w V``.
@@ -77,37 +94,74 @@ def accumulate_units(
         place = 0
         for i in range(d):
             scores[u, i] = score[i]
-            for j in range(i + 1):
-                grams[u, place] = gram[i, j]
+            for block in range(i // BLOCK + 1):
+                for j in range(BLOCK):
+                    column = block * BLOCK + j
+                    grams[u, place, j] = gram[i, column] if column <= i else 0.0
                 place += 1
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def _add_gram(u, weight, columns, grams, gram):
-    """Add ``weight`` times the unit's ``H`` at the ascending ``columns`` to the lower triangle of ``gram``."""
-    for i in range(columns.shape[0]):
-        c = columns[i]
-        at = c * (c + 1) // 2
-        for j in range(i + 1):
-            gram[i, j] += weight * grams[u, at + columns[j]]
-
-
-@njit(nogil=True, cache=True, fastmath=True)
-def _lower_score(u, columns, change, grams, scores):
-    """``score -= H change`` of one unit, whose coefficients at ``columns`` moved by ``change``."""
-    d = scores.shape[1]
-    whole = np.zeros(d)
-    for i in range(columns.shape[0]):
-        whole[columns[i]] = change[i]
+@njit(nogil=True, cache=True)
+def _add_units(d, together, factors, grams, moved, sums):
+    """Add ``w^2 H`` of some units, and ``w H`` with each number times what its column, and its row, has moved by."""
     at = 0
     for i in range(d):
-        total, xi = 0.0, whole[i]
-        for j in range(i):
-            h = grams[u, at + j]
-            total += h * whole[j]
-            scores[u, j] -= h * xi
-        scores[u, i] -= total + grams[u, at + i] * xi
-        at += i + 1
+        for n in range(TOGETHER):
+            factors[2, n] = factors[0, n] * moved[together[n], i // BLOCK, i % BLOCK]
+        for block in range(i // BLOCK + 1):
+            add_blocks(grams, together, at, moved, block, factors, sums)
+            at += 1
+
+
+@njit(nogil=True, cache=True)
+def _level_sums(begin, end, units, memberships, columns, grams, scores, moved, work, sums, whole, gram, score):
+    """``gram = sum w^2 H`` at the level's columns (lower triangle), and ``score = sum w (score - H moved)``.
+
+    Parameters
+    ----------
+    begin, end : int
+        The level's units, among all memberships.
+    work : float32 array, sums : float64 array, shape (3, `blocks_of` d, `BLOCK`)
+        To work in.
+    whole : float64 array, shape (d,)
+        To work in.
+    """
+    d = scores.shape[1]
+    together, factors = np.empty(TOGETHER, np.int64), np.empty((3, TOGETHER), np.float32)
+    whole[:] = 0.0
+    sums[:] = 0.0
+    while begin < end:
+        to = min(end, begin + UNITS)
+        work[:] = 0.0
+        for m in range(begin, to, TOGETHER):
+            for n in range(TOGETHER):
+                # what is missing is the first one again, with weight zero
+                there = m + n < to
+                together[n] = units[m + n if there else m]
+                factors[0, n] = memberships[m + n] if there else 0.0
+                factors[1, n] = factors[0, n] * factors[0, n]
+            _add_units(d, together, factors, grams, moved, work)
+        for part in range(3):
+            for at in range(sums.shape[1]):
+                for j in range(BLOCK):
+                    sums[part, at, j] += work[part, at, j]
+        for m in range(begin, to):
+            for j in range(d):
+                whole[j] += memberships[m] * scores[units[m], j]
+        begin = to
+    at = 0
+    for i in range(d):
+        for j in range(i + 1):
+            block, place = at + j // BLOCK, j % BLOCK
+            whole[i] -= sums[1, block, place]
+            if j < i:
+                whole[j] -= sums[2, block, place]
+        at += i // BLOCK + 1
+    for i in range(columns.shape[0]):
+        score[i] = whole[columns[i]]
+        at = blocks_of(columns[i])
+        for j in range(i + 1):
+            gram[i, j] = sums[0, at + columns[j] // BLOCK, columns[j] % BLOCK]
 
 
 @njit(nogil=True, cache=True)
@@ -120,6 +174,7 @@ def update_field(
     columns,
     grams,
     scores,
+    moved,
     scale,
     precision,
     mean,
@@ -130,7 +185,7 @@ def update_field(
     extra,
     moments,
 ):
-    """Update the levels ``first <= g < last`` of one factor of a side, one after the other, and the units' scores.
+    """Update the levels ``first <= g < last`` of one factor of a side, one after the other, and how far units moved.
 
     Ranges of levels may be worked on at a time if no unit has levels in two of them.
 
@@ -144,7 +199,9 @@ def update_field(
     columns : int64 array, shape (d of the factor,)
         Which of a unit's coefficients the factor adds to, ascending: the k of the vector, then its effects.
     grams, scores
-        Of the units, from `accumulate_units`; scores follow.
+        Of the units, from `accumulate_units`.
+    moved : float32 array, shape (units, blocks of one row, `BLOCK`)
+        By how much the units' coefficients have changed since; the rest is zero. It follows.
     scale, precision, mean, noise, effects, extra, moments
         As for `ranef.kernel.factor_rows.update_levels`.
     vectors : float32 array, shape (levels, k); spread : float32 array, shape (levels, 0, k or k (k + 1) / 2)
@@ -158,15 +215,25 @@ def update_field(
     k = vectors.shape[1]
     d = columns.shape[0]
     gram, score, now, change = np.empty((d, d)), np.empty(d), np.empty(d), np.empty((1, d))
-    moved, none = np.empty(d), np.empty(0)
+    shape = (3, grams.shape[1], BLOCK)
+    work, sums, whole = np.empty(shape, np.float32), np.empty(shape), np.empty(scores.shape[1])
+    none = np.empty(0)
     for g in range(first, last):
-        gram[:] = 0.0
-        score[:] = 0.0
-        for m in range(pointers[g], pointers[g + 1]):
-            weight = memberships[m]
-            _add_gram(units[m], weight * weight, columns, grams, gram)
-            for j in range(d):
-                score[j] += weight * scores[units[m], columns[j]]
+        _level_sums(
+            pointers[g],
+            pointers[g + 1],
+            units,
+            memberships,
+            columns,
+            grams,
+            scores,
+            moved,
+            work,
+            sums,
+            whole,
+            gram,
+            score,
+        )
         for j in range(k):
             now[j] = vectors[g, j]
         for j in range(k, d):
@@ -180,8 +247,7 @@ def update_field(
             effects[g, j - k] = now[j] + change[0, j]
         for m in range(pointers[g], pointers[g + 1]):
             for j in range(d):
-                moved[j] = memberships[m] * change[0, j]
-            _lower_score(units[m], columns, moved, grams, scores)
+                moved[units[m], columns[j] // BLOCK, columns[j] % BLOCK] += memberships[m] * change[0, j]
         if extra.shape[0] > 0:
             keep_moments(k, scale, gram, precision, spread.shape[1] == k, spread[g], extra[g], moments[g])
     return 0

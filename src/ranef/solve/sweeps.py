@@ -18,6 +18,7 @@ from ranef.design.pieces import FloatColumns, is_constant
 from ranef.engine.threads import Engine, Range
 from ranef.errors import FitError
 from ranef.kernel import factor_fields, factor_rows, factor_variance
+from ranef.kernel.blocks import BLOCK
 from ranef.solve.sides import Member, Side, Sides
 
 FloatArray = npt.NDArray[np.float64]
@@ -268,8 +269,9 @@ def _update_members(
     vectors, spread = _of_term(state, side)
     k, width = vectors.shape[1], spread.shape[1]
     d = k + side.covariates.shape[1]
-    grams = np.empty((side.units, d * (d + 1) // 2), np.float32)
+    grams = np.empty((side.units, factor_fields.blocks_of(d), BLOCK), np.float32)
     scores = np.empty((side.units, d))
+    moved = np.zeros((side.units, (d + BLOCK - 1) // BLOCK, BLOCK), np.float32)
     excess = np.zeros((side.units, width))
     engine.each(
         side.partitions,
@@ -301,6 +303,7 @@ def _update_members(
             member.columns,
             grams,
             scores,
+            moved,
             1 / parameters.sigma2,
             precision,
             _mean(parameters, number, m, member),
