@@ -150,8 +150,8 @@ def test_what_does_not_go_together_is_an_error(fit, data):
         ranef.fit(FORMULA, table, method="reml")
     with pytest.raises(OptionError, match=r"not for family='poisson'.*use method='map'"):
         ranef.fit(FORMULA, table, family="poisson", method="vb")
-    with pytest.raises(OptionError, match="start="):
-        ranef.fit(FORMULA, table, start=fit)
+    with pytest.raises(OptionError, match="covariance="):
+        ranef.fit(FORMULA, table, covariance=fit)
     for ask in ("loglik", "aic", "bic", "deviance"):
         with pytest.raises(OptionError, match="lower bound"):
             getattr(fit, ask)

@@ -43,7 +43,7 @@ from ranef.result.progress import compiling, counter, steps, sweeps
 from ranef.result.ratings import limits_of, rating_values, read_clip
 from ranef.result.sampling import DEFAULTS, DEFAULTS_LATENT, read_sampling
 from ranef.result.validation import Callback, Validator, after_sweeps, read_callbacks, read_validation
-from ranef.result.warm import start_of
+from ranef.result.warm import earlier_of, start_of
 from ranef.result.warn import warn_about_fit
 from ranef.storage import storage
 from ranef.table import open_source
@@ -151,7 +151,9 @@ def fit(
         effects; `Fit.history` has it for every step.
     start : Fit, optional
         Start the search from the covariances of this fit, and outside the Gaussian family from the coefficients of the
-        levels that both have, and from thresholds or dispersion if it is of the same family.
+        levels that both have, and from thresholds or dispersion if it is of the same family. With ``latent()`` and
+        ``fm()`` the sweeps, or chains, begin at its coefficients and vectors, whatever their rank: components that it
+        does not have begin small and at random, and of more than are wanted the largest are taken.
     lock : str or sequence of str, optional
         Grouping factors whose coefficients stay as they are in ``start``: they enter as an offset, and the model keeps
         and predicts with them. Levels that ``start`` does not have stay at zero, the population's value, and are
@@ -344,7 +346,6 @@ def fit(
         refuse_with_latent(
             {
                 "covariance=": covariance is not None,
-                "start=": start is not None,
                 "lock=": lock is not None,
                 "solver='bound'": solver == "bound",
             },
@@ -374,7 +375,8 @@ def fit(
         limits = limits_of(clip, ratings, factors)
         locked = None if lock is None else lock_terms(design, None if start is None else start.model, lock)
         design = design if locked is None else without(locked)
-        begin = None if start is None else start_of(start.model, design)
+        begin = None if start is None or factors else start_of(start.model, design)
+        earlier = earlier_of(start.model, design) if factors and start is not None else None
         given = None
         if covariance is not None:
             table = covariance.model if isinstance(covariance, Fit) else covariance
@@ -395,6 +397,7 @@ def fit(
                 bayesian.lengths,
                 solver=solver,
                 seed=seed,
+                start=earlier,
                 report=counter("sweeps", progress),
             )
         elif factors:
@@ -412,6 +415,7 @@ def fit(
                 solver=solver,
                 probes=None if probes == "auto" else probes,
                 seed=seed,
+                start=earlier,
                 tolerance=tolerance,
                 max_sweeps=max_iterations,
                 validate=validator,

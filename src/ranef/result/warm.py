@@ -7,9 +7,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ranef.artifact.latent import FieldModel
 from ranef.artifact.model import GroupModel, Model
 from ranef.design.build import Design
 from ranef.design.spec import GroupSpec
+from ranef.learn.factor.earlier import Earlier, EarlierField, no_fields
 from ranef.learn.start import Start
 from ranef.table import Levels, to_numpy
 from ranef.table.kinds import common_type
@@ -35,6 +37,47 @@ def start_of(model: Model, design: Design) -> Start:
         beta=dict(zip(model.fixed_names, model.beta.tolist(), strict=True)),
         family=(model.info.family, model.info.link),
         phi=model.phi,
+    )
+
+
+def earlier_of(model: Model, design: Design) -> Earlier:
+    """An earlier fit's estimates for the rows of a design with latent terms.
+
+    The vectors of a term are those of the first earlier term with as many sides that has a factor in common with each.
+    """
+    names = [[[field.name for field in side] for side in term.sides] for term in model.spec.latent]
+    fields: list[tuple[tuple[EarlierField | None, ...], ...]] = []
+    left = list(range(len(names)))
+    for term in design.latent:
+        wanted = [[field.spec.name for field in side] for side in term.sides]
+        which = next((t for t in left if _alike(names[t], wanted)), None)
+        if which is None:
+            fields.append(no_fields(term.sides))
+            continue
+        left.remove(which)
+        sides = []
+        for side, own, known in zip(term.sides, names[which], model.latent[which].sides, strict=True):
+            found = dict(zip(own, known, strict=True))
+            sides.append(tuple(_earlier_field(found.get(field.spec.name), field.levels) for field in side))
+        fields.append(tuple(sides))
+    return Earlier(start_of(model, design), model.info.sigma**2, tuple(fields))
+
+
+def _alike(one: list[list[str]], other: list[list[str]]) -> bool:
+    return len(one) == len(other) and all(set(a) & set(b) for a, b in zip(one, other, strict=True))
+
+
+def _earlier_field(learned: FieldModel | None, levels: Levels) -> EarlierField | None:
+    if learned is None:
+        return None
+    place = _places(levels, learned.levels)
+    known = place >= 0
+    spread = learned.spread if learned.draws is None else learned.spread[:, :0]
+    return EarlierField(
+        vectors=np.where(known[:, None], learned.vectors[place].astype(np.float64), 0.0),
+        known=known,
+        spread=np.where(known[:, None], spread[place], np.float32(0)),
+        covariance=learned.covariance,
     )
 
 

@@ -17,7 +17,7 @@ from ranef.artifact.model import Model
 from ranef.engine.threads import Engine
 from ranef.learn.chains import Drawn, Lengths
 from ranef.learn.factor.conditional import Priors, draw_parameters, raw_covariances, raw_effects
-from ranef.learn.factor.start import Problem, begin
+from ranef.learn.factor.start import Problem, TakeOver, begin
 from ranef.solve.sweeps import Noise, Parameters, State, products, sweep
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,6 +56,7 @@ def run_factor_chains(
     seed: int,
     engine: Engine,
     report: Callable[[int, int], None] | None = None,
+    earlier: TakeOver | None = None,
 ) -> FactorDraws:
     """Run all chains, one after the other.
 
@@ -65,6 +66,8 @@ def run_factor_chains(
         Of the design without its latent terms: where every chain begins, with random vectors of its own.
     report : callable, optional
         Gets how many sweeps are done, and of how many.
+    earlier : callable, optional
+        As of `ranef.learn.factor.start.begin`.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def run_factor_chains(
     done = 0
     for chain in range(lengths.chains):
         own = int(np.random.SeedSequence(seed, spawn_key=(7, chain)).generate_state(1)[0])
-        state, parameters = begin(problem, additive, None, own, engine)
+        state, parameters = begin(problem, additive, None, own, engine, earlier)
         for number in range(lengths.warmup + lengths.draws * lengths.thin):
             sweep(state, parameters, engine, noise_of(seed, chain, number))
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(8, chain, number)))

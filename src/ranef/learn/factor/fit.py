@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -19,13 +20,14 @@ from ranef.engine.threads import Engine
 from ranef.family import Family
 from ranef.learn.factor import penalised, variational
 from ranef.learn.factor.additive import Additive
+from ranef.learn.factor.earlier import Earlier, take_over
 from ranef.learn.factor.penalised import search_penalised, without_moments
 from ranef.learn.factor.penalties import Penalty, are_given, effect_covariances, rescaled, with_penalties
 from ranef.learn.factor.priors import is_scaled, main_member
 from ranef.learn.factor.response import Response, bound_constant, response_of
 from ranef.learn.factor.rotation import Turned, rotations, turned, turns
 from ranef.learn.factor.snapshot import snapshot
-from ranef.learn.factor.start import Problem, begin, prepare
+from ranef.learn.factor.start import Problem, TakeOver, begin, prepare
 from ranef.learn.factor.sweeping import Following, Searched, Sweep
 from ranef.learn.factor.variational import search_variational
 from ranef.learn.gaussian import Solver
@@ -55,6 +57,7 @@ def fit_factors(
     solver: Solver = "auto",
     probes: int | None = None,
     seed: int = 0,
+    start: Earlier | None = None,
     tolerance: float | None = None,
     max_sweeps: int | None = None,
     validate: Callable[[Model], float] | None = None,
@@ -77,6 +80,8 @@ def fit_factors(
         Of the additive part; see `ranef.learn.gaussian.fit_gaussian`.
     seed : int
         Of the first vectors, and of the probes.
+    start : Earlier, optional
+        What an earlier fit knows.
     tolerance : float, optional
         The sweeps end when one gains less of the bound, or of the objective, for each row.
     max_sweeps : int, optional
@@ -104,6 +109,8 @@ def fit_factors(
     ranks = [AUTO_RANK if term.rank is None else term.rank for term in design.latent]
     problem = prepare(design, ranks, engine, family)
     response = None if family is None else response_of(design, family)
+    earlier = None if start is None else partial(take_over, problem, start)
+    phi = None if start is None or family is None else start.phi((family.name, family.link))
 
     def score(state: State, phi: FloatArray) -> float:
         return float("nan") if validate is None else validate(replace(snapshot(problem, additive, state), phi=phi))
@@ -115,13 +122,17 @@ def fit_factors(
             additive,
             engine,
             response=response,
+            phi=phi,
             seed=seed,
+            earlier=earlier,
             following=following,
             tolerance=variational.TOLERANCE if tolerance is None else tolerance,
             max_sweeps=variational.MAX_SWEEPS if max_sweeps is None else max_sweeps,
         )
     else:
-        found = _mode(problem, additive, response, penalty, engine, seed, tolerance, max_sweeps, following)
+        found = _mode(
+            problem, additive, response, phi, earlier, penalty, engine, seed, tolerance, max_sweeps, following
+        )
     offset = np.zeros(len(design.y)) if design.offset is None else np.array(design.offset)
     for term in range(len(ranks)):
         for first, last in row_pieces(len(offset)):
@@ -161,6 +172,8 @@ def _mode(
     problem: Problem,
     additive: Model,
     response: Response | None,
+    begin_phi: FloatArray | None,
+    earlier: TakeOver | None,
     penalty: Penalty,
     engine: Engine,
     seed: int,
@@ -169,8 +182,8 @@ def _mode(
     following: Following,
 ) -> Searched:
     """The mode at penalties that are given, or learned by a few variational sweeps."""
-    phi = additive.phi
-    state, parameters = begin(problem, additive, None, seed, engine)
+    phi = additive.phi if begin_phi is None else begin_phi
+    state, parameters = begin(problem, additive, None, seed, engine, earlier)
     if response is not None:
         parameters = replace(parameters, sigma2=1.0)
 
@@ -183,6 +196,7 @@ def _mode(
             linearised_at=at,
             phi=phi,
             seed=seed,
+            earlier=earlier,
             tolerance=LEARNING_TOLERANCE,
             max_sweeps=LEARNING_SWEEPS,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -21,6 +22,7 @@ from ranef.learn.chains import Lengths
 from ranef.learn.convergence import rhat
 from ranef.learn.factor.chains import FactorDraws, run_factor_chains
 from ranef.learn.factor.conditional import priors_of
+from ranef.learn.factor.earlier import Earlier, take_over
 from ranef.learn.factor.start import prepare
 from ranef.learn.gaussian import Solver, fit_gaussian
 from ranef.learn.gibbs import sampled_model
@@ -43,6 +45,7 @@ def sample_factors(
     *,
     solver: Solver = "auto",
     seed: int = 0,
+    start: Earlier | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> Model:
     """Draw from the posterior of all coefficients, vectors and parameters.
@@ -60,6 +63,8 @@ def sample_factors(
     solver : {"auto", "exact", "stochastic"}
         Of the mixed model without latent terms, where the chains begin.
     seed : int
+    start : Earlier, optional
+        What an earlier fit knows: where every chain begins.
     report : callable, optional
         Gets how many sweeps are done, and of how many.
 
@@ -76,7 +81,8 @@ def sample_factors(
     additive = fit_gaussian(additive_design, "reml", engine, solver=solver, seed=seed)
     problem = prepare(design, [AUTO_RANK if term.rank is None else term.rank for term in design.latent], engine)
     priors = priors_of(problem, prior)
-    found = run_factor_chains(problem, additive, priors, lengths, seed, engine, report)
+    earlier = None if start is None else partial(take_over, problem, start)
+    found = run_factor_chains(problem, additive, priors, lengths, seed, engine, report, earlier)
     others = {f"sd_{term.spec.text}": found.products[:, :, t] for t, term in enumerate(design.latent)}
     model = sampled_model(
         design,

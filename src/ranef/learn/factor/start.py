@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # share of the residual variance that the prior gives each term's products at the start
 PRODUCTS_SHARE = 0.3
+
+TakeOver = Callable[[State, Parameters], Parameters]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,12 @@ def prepare(design: Design, ranks: Sequence[int], engine: Engine, family: Family
 
 
 def begin(
-    problem: Problem, additive: Model, widths: tuple[int, ...] | None, seed: int, engine: Engine
+    problem: Problem,
+    additive: Model,
+    widths: tuple[int, ...] | None,
+    seed: int,
+    engine: Engine,
+    earlier: TakeOver | None = None,
 ) -> tuple[State, Parameters]:
     """The first state and parameters.
 
@@ -54,6 +61,8 @@ def begin(
         Of the design without its latent terms.
     widths : tuple of int, optional
         Of the spreads; see `ranef.solve.sweeps.empty_state`.
+    earlier : callable, optional
+        Writes what an earlier fit knows over the first coefficients and parameters; see `ranef.learn.factor.earlier`.
     """
     rows, scaling, sides = problem.rows, problem.scaling, problem.sides
     residual = np.array(rows.y[0 : len(rows.y)])
@@ -88,8 +97,13 @@ def begin(
     if len(state.beta):
         raw = additive.beta - scaling.least_squares
         state.beta[:] = np.linalg.solve(scaling.x_back, raw) / scaling.y_scale
+    parameters = Parameters(sigma2, tuple(covariances))
+    if earlier is not None:
+        parameters = earlier(state, parameters)
+        for number in range(len(sides.sides)):
+            refresh_units(state, number, engine)
     restate_residual(problem, state, engine)
-    return state, Parameters(sigma2, tuple(covariances))
+    return state, parameters
 
 
 def restate_residual(problem: Problem, state: State, engine: Engine) -> None:

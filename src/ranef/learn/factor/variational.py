@@ -16,7 +16,7 @@ from ranef.engine.threads import Engine
 from ranef.learn.factor.priors import closed_form, log_prior_gap
 from ranef.learn.factor.response import Response
 from ranef.learn.factor.stand_in import StandIn
-from ranef.learn.factor.start import Problem, begin
+from ranef.learn.factor.start import Problem, TakeOver, begin
 from ranef.learn.factor.sweeping import Following, Searched, Swept, run_sweeps
 from ranef.solve.sweeps import Parameters, State, sweep, weighted_squares
 
@@ -49,6 +49,7 @@ def search_variational(
     phi: FloatArray | None = None,
     spread: str = "auto",
     seed: int = 0,
+    earlier: TakeOver | None = None,
     tolerance: float = TOLERANCE,
     max_sweeps: int = MAX_SWEEPS,
     following: Following = UNFOLLOWED,
@@ -65,10 +66,12 @@ def search_variational(
         Linear predictor at which a response is linearised that has no bound; default: of ``additive``.
     phi : float64 array, optional
         The family's own parameters to begin with; default: of ``additive``.
+    earlier : callable, optional
+        As of `ranef.learn.factor.start.begin`.
     following : Following
         What watches the sweeps.
     """
-    state, parameters = begin(problem, additive, spread_widths(problem, spread), seed, engine)
+    state, parameters = begin(problem, additive, spread_widths(problem, spread), seed, engine, earlier)
     phi = additive.phi if phi is None else phi
     stand_in = None if response is None else StandIn(state, response, phi, linearised_at, engine)
     if stand_in is not None:
