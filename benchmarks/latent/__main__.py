@@ -10,20 +10,25 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.clicks.real import Unavailable
-from benchmarks.latent import als, lists, times
+from benchmarks.latent import als, coverage, lists, memory, ranks, ratings, samples, times
 from benchmarks.studies.page import Section, write
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
+    **{name: partial(ratings.run, name) for name in ratings.PROBLEMS},
+    **{f"{name}-ranks": partial(ranks.run, name) for name in ranks.GRIDS},
     **{name: partial(lists.run, name) for name in lists.PROBLEMS},
-    "ml-1m-time": times.run,
+    "times": times.run,
+    "coverage": coverage.run,
+    "samples": samples.run,
     **{f"als-{rank}": partial(als.run, rank) for rank in als.LEAST},
+    "memory": memory.run,
 }
 PREFACE = """\
 # Latent factors
 
 Made by `python -m benchmarks.latent`; not edited by hand. Every section was run when it says. Real data and the fixed
 splits are read from the folder that the environment variable RANEF_TEST_DATA names; peers run in the interpreter that
-RANEF_PEERS_PYTHON names, and where RANEF_PEERS_KEEP names a folder simulated data are kept there between runs.
+RANEF_PEERS_PYTHON names, and where RANEF_PEERS_KEEP names a folder predictions and simulated data are kept there.
 Ranks and other choices are from the training rows, or from what was published on them.
 """
 

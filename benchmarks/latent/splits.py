@@ -6,6 +6,7 @@ The splits and their rules are those of the README in the folder ``splits`` of t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from benchmarks.clicks.real import real
 
 AGE_STARTS = (1, 18, 25, 35, 45, 50, 56)
 YEARS = 5
+FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +30,14 @@ class Split:
     ----------
     train, test : pyarrow.Table
         ``user_id``, ``item_id``, ``rating``, and ``timestamp`` where the data have it.
-    users, items : pyarrow.Table
-        By ``user_id`` and ``item_id``: attributes as text, ``genres`` joined by ``|``.
+    users, items : pyarrow.Table or None
+        By ``user_id`` and ``item_id``: the attributes that `user_attributes` and `item_attributes` name, as text;
+        ``genres`` joined by ``|``.
     """
 
     train: pa.Table
     test: pa.Table
-    users: pa.Table
+    users: pa.Table | None
     items: pa.Table
 
     @property
@@ -42,15 +45,53 @@ class Split:
         """The ratings of the test rows."""
         return np.asarray(self.test["rating"], dtype=np.float64)
 
+    @property
+    def user_attributes(self) -> tuple[str, ...]:
+        return () if self.users is None else tuple(name for name in self.users.column_names if name != "user_id")
 
-def ml1m(rule: str) -> Split:
+    @property
+    def item_attributes(self) -> tuple[str, ...]:
+        return tuple(name for name in self.items.column_names if name != "item_id")
+
+
+def ml100k() -> Iterator[Split]:
+    """The official folds u1 to u5."""
+    rows = _rows("ml-100k/ratings.parquet")
+    users, items = _users("ml-100k"), _movies("ml-100k")
+    fold = np.asarray(rows["fold5"])
+    for k in range(1, FOLDS + 1):
+        yield _split(rows.drop(["fold5"]), fold == k, users, items)
+
+
+def ml1m(rule: str) -> Iterator[Split]:
     """``"random"``, or ``"time"``: of users with known times the last fifth of each one's ratings."""
     rows = _rows("ml-1m/ratings.parquet")
     is_test = pq.read_table(real(f"splits/ml-1m-{rule}.parquet"))["is_test"]
     rows, test = _used(rows, is_test)
     if rule == "random":  # the times of some rows are not known
         rows = rows.drop(["timestamp"])
-    return _split(rows, test, _users("ml-1m"), _movies("ml-1m"))
+    yield _split(rows, test, _users("ml-1m"), _movies("ml-1m"))
+
+
+def goodbooks() -> Iterator[Split]:
+    """A random tenth."""
+    rows, test = _used(
+        _rows("goodbooks/ratings.parquet"), pq.read_table(real("splits/goodbooks-random.parquet"))["is_test"]
+    )
+    books = pq.read_table(real("goodbooks/items.parquet"))
+    authors = [one.split(",")[0].strip() for one in books["authors"].to_pylist()]
+    years = [
+        None if one is None else int(one) for one in books["original_publication_year"].cast(pa.int64()).to_pylist()
+    ]
+    items = pa.table(
+        {
+            "item_id": books["item_id"],
+            "author": authors,
+            "period": [_period(year) for year in years],
+            "language": [one or "unknown" for one in books["language_code"].to_pylist()],
+        }
+    )
+    yield _split(rows, test, None, items)
 
 
 def _rows(file: str) -> pa.Table:
@@ -64,7 +105,7 @@ def _used(rows: pa.Table, is_test: pa.ChunkedArray) -> tuple[pa.Table, npt.NDArr
     return rows.filter(used), np.asarray(is_test.filter(used))
 
 
-def _split(rows: pa.Table, test: npt.NDArray[np.bool_], users: pa.Table, items: pa.Table) -> Split:
+def _split(rows: pa.Table, test: npt.NDArray[np.bool_], users: pa.Table | None, items: pa.Table) -> Split:
     return Split(rows.filter(pa.array(~test)), rows.filter(pa.array(test)), users, items)
 
 

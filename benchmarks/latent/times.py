@@ -29,7 +29,7 @@ RIDGE = 0.9172  # both penalties from a grid
 
 def run() -> Section:
     """Fit each to the training rows and compare on the test rows."""
-    split = splits.ml1m("time")
+    split = next(splits.ml1m("time"))
     tables = {"user_id": split.users, "item_id": split.items}
     predicted: dict[str, FloatArray] = {}
     lines = []
