@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.clicks.real import Unavailable
-from benchmarks.latent import als, coverage, lists, memory, ranks, ratings, samples, times
+from benchmarks.latent import als, coverage, lists, memory, ranks, ratings, samples, times, tutorial
 from benchmarks.studies.page import Section, write
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
@@ -18,6 +18,8 @@ SECTIONS: Mapping[str, Callable[[], Section]] = {
     **{f"{name}-ranks": partial(ranks.run, name) for name in ranks.GRIDS},
     **{name: partial(lists.run, name) for name in lists.PROBLEMS},
     "times": times.run,
+    "tutorial": tutorial.run,
+    "tutorial-ranks": tutorial.ranks,
     "coverage": coverage.run,
     "samples": samples.run,
     **{f"als-{rank}": partial(als.run, rank) for rank in als.LEAST},

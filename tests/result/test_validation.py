@@ -140,3 +140,13 @@ def test_what_cannot_be_is_an_error(data):
         ranef.fit(FORMULA, data, validation={**part(data, slice(2)), "y": np.array([np.nan, np.nan])})
     with pytest.raises(OptionError, match="no column 'y'"):
         ranef.fit(FORMULA, data, validation={"user": [1], "item": [2]})
+
+
+def test_attributes_come_from_tables_while_sweeps_run(data):
+    users = {"user": np.arange(150), "job": np.arange(150) % 4}
+    formula = FORMULA.replace("latent(user,", "latent(user + job,")
+    fit = ranef.fit(formula, data, tables={"user": users}, validation=0.2)
+    rest = part(data, ~fit.kept)
+    assert abs(fit.model.info.score - np.sqrt(np.mean((fit.predict(rest) - rest["y"]) ** 2))) < 0.005
+    other = ranef.fit(formula, part(data, fit.kept), tables={"user": users}, validation=rest)
+    assert other.model.info.score == fit.model.info.score

@@ -42,7 +42,14 @@ def snapshot(problem: Problem, additive: Model, state: State) -> Model:
             members = state.coefficients[place]
             sides.append(tuple(_field(field, scale * own.vectors) for field, own in zip(fields, members, strict=True)))
         latent.append(LatentModel(tuple(sides)))
-    return replace(additive, spec=design.spec, beta=beta, groups=tuple(groups), latent=tuple(latent))
+    return replace(
+        additive,
+        spec=design.spec,
+        beta=beta,
+        groups=tuple(groups),
+        attributes=design.attributes,
+        latent=tuple(latent),
+    )
 
 
 def _with_modes(group: GroupModel, modes: FloatArray) -> GroupModel:
