@@ -74,10 +74,10 @@ def run() -> Section:
         row = [name, f"`{model.text()}`", model.method, f"{split.train.num_rows:,}", f"{seconds:.1f}", f"{mse:.4f}"]
         lines.append([*row, f"{model.most:.2f}"])
     body = [
-        "Predictions are clipped to the ratings' range, which is the default. The rows are those of ml-1m-random; the",
-        f"times are known for users 1 to 2999 only, whose rows the model with time has, every {TIMED_SHARE}th at random",
-        "held out. Seconds are of two threads, with reading and compilation; the first fit of a family of kernels",
-        "compiles. Ranks are from `tutorial-ranks`. The models are walked through in docs/factorization.md.",
+        "Predictions are clipped to the ratings' range, by default. The rows are those of ml-1m-random; times",
+        f"are known for users 1 to 2999 only, whose rows the model with time has, every {TIMED_SHARE}th at random held",
+        "out. Seconds are of two threads, with reading, and compilation where a kernel is met first. Ranks are from",
+        "`tutorial-ranks`. The models are walked through in docs/factorization.md.",
         "",
         *table(["", "formula", "method", "training rows", "seconds", "MSE", "tutorial"], lines),
     ]
