@@ -21,11 +21,13 @@ def alone(rank: int) -> str:
 
 
 def everything(split: Split, rank: int) -> str:
-    """Histories, both ways, and attributes are in the vectors, and each of them has a bias of its own."""
-    users = ["bag(history(item_id, user_id))", *split.user_attributes]
-    items = ["bag(history(user_id, item_id))", *(_bagged(name) for name in split.item_attributes)]
+    """Histories, both ways, and attributes are in the vectors; attributes have biases of their own too."""
+    users = list(split.user_attributes)
+    items = [_bagged(name) for name in split.item_attributes]
     biases = " + ".join(f"(1 | {one})" for one in (*users, *items))
-    return f"{BIASES} + {biases} + latent(user_id + {' + '.join(users)}, item_id + {' + '.join(items)}, rank={rank})"
+    left = " + ".join(["user_id", "bag(history(item_id, user_id))", *users])
+    right = " + ".join(["item_id", "bag(history(user_id, item_id))", *items])
+    return f"{BIASES} + {biases} + latent({left}, {right}, rank={rank})"
 
 
 def fitted(formula: str, split: Split, options: Mapping[str, Any]) -> ranef.Fit:

@@ -157,6 +157,7 @@ def test_few_draws_are_kept_where_they_are_large(data, monkeypatch):
     [
         "y ~ 1 + (1 | user) + fm(user, item, job, rank=2)",
         "y ~ week + latent(user + bag(history(item)), item, rank=2)",
+        "y ~ 1 + (1 | user) + (1 | bag(history(item, user))) + latent(user + bag(history(item, user)), item, rank=2)",
         "y ~ 1 + (1 | rw(week)) + latent(user, rw(week), rank=2) + latent(user, item, rank=1)",
     ],
 )

@@ -23,7 +23,7 @@ from ranef.solve.sweeps import Noise, Parameters, State, products, sweep
 FloatArray = npt.NDArray[np.float64]
 
 # numbers that the kept draws of all coefficients may take together, and draws that are kept in any case
-MOST_NUMBERS = 100_000_000
+MOST_NUMBERS = 200_000_000
 LEAST_KEPT = 32
 # rows, at equal distances, that tell the standard deviation of a term's products
 PRODUCT_ROWS = 20_000

@@ -61,7 +61,7 @@ def sample_factors(
         Fixed effects have flat ones.
     lengths : Lengths
     solver : {"auto", "exact", "stochastic"}
-        Of the mixed model without latent terms, where the chains begin.
+        Of the mixed model where the chains begin.
     seed : int
     start : Earlier, optional
         What an earlier fit knows: where every chain begins.
@@ -77,8 +77,7 @@ def sample_factors(
     begun = time.perf_counter()
     if prior.fixed is not None:
         raise OptionError("prior: fixed effects have flat priors beside latent() or fm(); leave 'fixed' out")
-    additive_design = replace(design, latent=(), spec=msgspec.structs.replace(design.spec, latent=()))
-    additive = fit_gaussian(additive_design, "reml", engine, solver=solver, seed=seed)
+    additive = fit_gaussian(_quickly_fitted(design), "reml", engine, solver=solver, seed=seed)
     problem = prepare(design, [AUTO_RANK if term.rank is None else term.rank for term in design.latent], engine)
     priors = priors_of(problem, prior)
     earlier = None if start is None else partial(take_over, problem, start)
@@ -99,6 +98,17 @@ def sample_factors(
     info = msgspec.structs.replace(model.info, df=model.info.df + 1 + count, converged=_is_converged(found))
     latent = [_latent_model(term.sides, of) for term, of in zip(design.latent, found.fields, strict=True)]
     return replace(model, info=info, latent=tuple(latent))
+
+
+def _quickly_fitted(design: Design) -> Design:
+    """Where chains begin: without latent terms, and without bags, histories and walks.
+
+    These tie levels to each other, so that their mixed model may take longer than the chain, which soon has their
+    effects.
+    """
+    own = [g for g, group in enumerate(design.groups) if group.membership is None and group.walk is None]
+    spec = msgspec.structs.replace(design.spec, latent=(), groups=tuple(design.spec.groups[g] for g in own))
+    return replace(design, latent=(), spec=spec, groups=tuple(design.groups[g] for g in own))
 
 
 def _is_converged(found: FactorDraws) -> bool:

@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # share of the residual variance that the prior gives each term's products at the start
 PRODUCTS_SHARE = 0.3
+# variance at the start, over the residual's, of an effect that begins at zero
+EFFECTS_SHARE = 0.1
 
 TakeOver = Callable[[State, Parameters], Parameters]
 
@@ -58,7 +60,7 @@ def begin(
     Parameters
     ----------
     additive : Model
-        Of the design without its latent terms.
+        Of the design without its latent terms. The effects of factors that it does not have begin at zero.
     widths : tuple of int, optional
         Of the spreads; see `ranef.solve.sweeps.empty_state`.
     earlier : callable, optional
@@ -69,6 +71,7 @@ def begin(
     weights = np.ones(1) if rows.weights is None else np.array(rows.weights)
     state = empty_state(sides, rows.x, weights, residual, widths=widths)
     sigma2 = additive.info.sigma**2 / scaling.y_scale**2
+    groups = {spec.name: group for spec, group in zip(additive.spec.groups, additive.groups, strict=True)}
     covariances = []
     for number, side in enumerate(sides.sides):
         of = []
@@ -87,10 +90,13 @@ def begin(
                 )
             if member.group is not None:
                 back = np.linalg.inv(effects_back(problem, member.group)) / scaling.y_scale
-                group = additive.groups[member.group]
-                if group.walk is None:  # a walk's coefficients here are its increments
-                    state.coefficients[number][m].effects[:] = group.modes @ back.T
-                covariance[rank:, rank:] = _positive(back @ group.covariance @ back.T, sigma2)
+                group = groups.get(problem.design.spec.groups[member.group].name)
+                if group is None:
+                    covariance[rank:, rank:] = EFFECTS_SHARE * sigma2 * np.eye(len(back))
+                else:
+                    if group.walk is None:  # a walk's coefficients here are its increments
+                        state.coefficients[number][m].effects[:] = group.modes @ back.T
+                    covariance[rank:, rank:] = _positive(back @ group.covariance @ back.T, sigma2)
             of.append(covariance)
         covariances.append(tuple(of))
         refresh_units(state, number, engine)
