@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.clicks.real import Unavailable
-from benchmarks.latent import als, coverage, lists, memory, ranks, ratings, samples, times, tutorial
+from benchmarks.latent import als, coverage, lists, memory, ranks, ratings, samples, stages, times, tutorial, words
 from benchmarks.studies.page import Section, write
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
@@ -20,6 +20,8 @@ SECTIONS: Mapping[str, Callable[[], Section]] = {
     "times": times.run,
     "tutorial": tutorial.run,
     "tutorial-ranks": tutorial.ranks,
+    "two-stages": stages.run,
+    "words": words.run,
     "coverage": coverage.run,
     "samples": samples.run,
     **{f"als-{rank}": partial(als.run, rank) for rank in als.LEAST},
