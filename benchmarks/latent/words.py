@@ -125,8 +125,8 @@ def run() -> Section:
         "",
         *table(["", "seconds", "correlation", "neighbours (p)", "analogies (p)"], lines),
         "",
-        "The formula of pmi sees the pairs that occur and not those that do not, whose pmi is minus infinity: it is of how",
-        "often words stand together that do, and words that never meet may have any product. Negative samples tell",
+        "The formula of pmi sees the pairs that occur and not those that do not, whose pmi is minus infinity: it tells",
+        "how often words meet that do meet, and words that never meet may have any product. Negative samples tell",
         "word2vec of these, and the weight of unobserved pairs `family='implicit'`.",
     ]
     return Section("seed 0", bars, body)
