@@ -92,13 +92,17 @@ def invert_levels(
                 y[a, j] = 0.0
             for b in range(above):
                 y_up[a, b] = 0.0
+        # the inverse is symmetric: each entry is looked up once
         for i in range(m):
             source = inverse[own[i]]
             for a in range(k):
                 r = row[a, i]
-                if r != 0.0:
-                    for j in range(m):
-                        y[a, j] += r * source[own[j]]
+                s = r * source[own[i]]
+                for j in range(i):
+                    q = source[own[j]]
+                    y[a, j] += r * q
+                    s += row[a, j] * q
+                y[a, i] += s
         for a in range(k):
             for b in range(above):
                 r = up[g, a, b]

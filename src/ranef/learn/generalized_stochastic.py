@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,9 @@ from ranef.learn.assemble import assemble, natural
 from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, noise, search_doubling
 from ranef.learn.draws import Draws, draws_from
 from ranef.learn.held import Given, Held, Holding, whole_point
-from ranef.learn.laplace import EXACT, Laplace, origin, parameter_sums
+from ranef.learn.laplace import Laplace, find_tangents, followed, mode_at, origin, parameter_sums
 from ranef.learn.minimise import Step
-from ranef.learn.mode import ConjugateGradients, find_mode
+from ranef.learn.mode import ConjugateGradients, Exact, Mode, find_mode
 from ranef.learn.newton import is_positive
 from ranef.learn.posterior import stochastic_outcome
 from ranef.learn.prepared import (
@@ -32,7 +32,7 @@ from ranef.learn.prepared import (
 )
 from ranef.learn.probes import Probes
 from ranef.learn.root import TIGHTEST, Equations, Root, coarse_start
-from ranef.learn.start import Start
+from ranef.learn.start import Start, start_at_mode
 from ranef.learn.stochastic_laplace import (
     LaplaceEstimate,
     extrapolated,
@@ -48,11 +48,16 @@ from ranef.learn.uncertainty import (
     free_parameters,
     inverse_information,
 )
+from ranef.solve.elimination import Coefficients, by_block, from_blocks
 
 FloatArray = npt.NDArray[np.float64]
 
 # before an exact search: probes, evaluations, and the predicted decrease from which one step leads near enough
 START_PROBES, START_ITERATIONS, START_NEAR = 4, 8, 0.5
+# of its modes: with many columns a factorisation costs more than some steps by conjugate gradients
+APPROACH = ConjugateGradients(tolerance=0.0, accuracy=1e-4, settled=1e-6)
+# in that search: what is then left of a mode moves the gradient by far less than the search's tolerance
+AT_MODE = Exact(settled=1e-8)
 # of a parameter's standard error given the others: the differences of the score that make the Hessian
 DIFFERENCE = 0.05
 # beyond, each parameter's evaluation is one too many
@@ -143,24 +148,68 @@ def starting_point(
     factors = layout.factors(theta)
     solver = ConjugateGradients(tolerance=0.0, accuracy=1e-2, settled=START * cross.rows)
     mode = find_mode(prepared.of, factors, starting_coefficients(prepared, u, factors, start), phi, True, solver)
-    beta = mode.u.rest[cross.random : cross.random + cross.fixed, 0]
-    problem = Laplace(prepared.of, layout, joint, solver, mode.u, bound)
+    u = mode.u
+    if start is None:
+        theta = holding.whole(start_at_mode(mode.cross, mode.sums, mode.x, layout)[holding.free])
+        u = _with_factors(mode, layout.factors(theta))
+    beta = u.rest[cross.random : cross.random + cross.fixed, 0]
+    problem = Laplace(prepared.of, layout, joint, solver, u, bound)
     return problem, np.concatenate([theta, np.zeros(0) if joint else beta, phi])
 
 
+def _with_factors(mode: Mode, factors: Sequence[FloatArray]) -> Coefficients:
+    """The mode's coefficients, raw ones as they are, in the spherical coordinates of other covariances."""
+    blocks = [np.linalg.pinv(factor) @ b for b, factor in zip(by_block(mode.cross, mode.x), factors, strict=True)]
+    u = from_blocks(mode.cross, blocks, 1)
+    u.rest[mode.cross.random :] = mode.u.rest[mode.cross.random :]
+    return u
+
+
+@dataclass(frozen=True, eq=False)
+class Coarse:
+    """Where an exact search begins.
+
+    Attributes
+    ----------
+    problem : Laplace
+        To be solved exactly, with the mode at ``theta``.
+    holding : Holding
+    theta : float64 array
+        Parameters that are free.
+    metric : float64 array
+        Over them, at a point nearby.
+    parameters, mode, moves, score_phi
+        As of `ranef.learn.laplace.LaplacePoint`.
+    """
+
+    problem: Laplace
+    holding: Holding
+    theta: FloatArray
+    metric: FloatArray
+    parameters: FloatArray
+    mode: Mode
+    moves: Coefficients
+    score_phi: Coefficients
+
+    def at(self, theta: FloatArray) -> Laplace:
+        """The problem with the mode, to first order, at parameters nearby."""
+        return replace(self.problem, start=followed(self.problem, self, self.holding.whole(theta)))
+
+
 def coarse_point(
-    prepared: Generalized, joint: bool, start: Start | None, given: Given | None, seed: int
-) -> tuple[Laplace, Holding, FloatArray] | None:
+    prepared: Generalized, joint: bool, start: Start | None, given: Given | None, seed: int, left: float
+) -> Coarse | None:
     """A start for the exact search from a few evaluations with few probes, which cost far less than its own.
+
+    Parameters
+    ----------
+    left : float
+        What is to be gained from there, at most: a predicted decrease of the deviance.
 
     Returns
     -------
-    problem : Laplace
-        To be solved exactly, with the mode there.
-    holding : Holding
-    parameters : float64 array
-        Those that are free.
-        None in place of all if these evaluations do not lead near.
+    Coarse or None
+        None if these evaluations do not lead near.
     """
     last: LaplaceEstimate | None = None
 
@@ -174,11 +223,20 @@ def coarse_point(
         return None
     holding = holding_of(prepared, given, len(parameters) - prepared.layout.parameters)
     few = Held(laplace_equations(problem, START_PROBES, seed, False), holding)
-    theta, near = coarse_start(few, parameters[holding.free], START_ITERATIONS, note, START_NEAR)
+    theta, near = coarse_start(few, parameters[holding.free], START_ITERATIONS, note, START_NEAR, left)
     if last is None or not near:
         return None
-    u = extrapolated(problem, last, holding.whole(theta))
-    return replace(problem, solver=EXACT, start=u), holding, theta
+    whole = holding.whole(theta)
+    problem = replace(problem, solver=APPROACH)
+    try:
+        mode, factors, phi = mode_at(problem, whole, extrapolated(problem, last, whole))
+    except FitError:
+        return None
+    scores = tuple(s[:, :, 0] for s in by_block(mode.cross, mode.sums))
+    _, score_phi, information_phi = parameter_sums(problem, mode, phi)
+    moves = find_tangents(problem, mode, factors, scores, score_phi, information_phi).moves
+    exact = replace(problem, solver=AT_MODE, start=mode.u)
+    return Coarse(exact, holding, theta, last.metric, whole, mode, moves, score_phi)
 
 
 def stochastic_model(

@@ -71,7 +71,6 @@ class Laplace:
     of: Likelihood
     layout: Layout
     joint: bool
-
     solver: Solver
     start: Coefficients
     bound: float | None = None
@@ -249,8 +248,7 @@ def laplace_point(
     gradient = explicit(problem, mode, factors, slopes, moved)
     gradient[m:] += np.concatenate([implicit[: problem.fixed], implicit[problem.fixed :] + weight_phi])
     deviance = -2 * (mode.value + of.constant) + mode.penalty + system.logdet_random
-    if mode.lag is not None:
-        deviance += float(inner(change, mode.lag)[0, 0])
+    deviance += 0.0 if mode.lag is None else float(inner(change, mode.lag)[0, 0])
     check_finite(deviance, gradient, found.metric)
     metric = found.metric.copy()
     metric[:m, :m] += curvature(layout, slopes)
@@ -273,7 +271,20 @@ def laplace_point(
     )
 
 
-def followed(problem: Laplace, near: LaplacePoint, parameters: FloatArray) -> Coefficients:
+class Followed(Protocol):
+    """What is known of a point whose mode is followed; see `LaplacePoint`."""
+
+    @property
+    def parameters(self) -> FloatArray: ...
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def moves(self) -> Coefficients: ...
+    @property
+    def score_phi(self) -> Coefficients: ...
+
+
+def followed(problem: Laplace, near: Followed, parameters: FloatArray) -> Coefficients:
     """Where the mode is at other parameters, its sums ``Z'g`` to first order: ``u = Lambda' Z'g``."""
     cross, by = near.mode.cross, (parameters - near.parameters)[:, None]
     step = combine(near.moves, by)
@@ -468,8 +479,7 @@ def follow_mode(
     cross = mode.cross
     v = problem.solver.solve(mode.system, change, problem.joint)
     v.rest[-1] = 0.0
-    back = multiply(cross, v, problem.of.pattern.engine)
-    t = Coefficients(tuple(c - b for c, b in zip(change.stages, back.stages, strict=True)), change.rest - back.rest)
+    t = less(change, multiply(cross, v, problem.of.pattern.engine))
     out = []
     for slope, s, own in zip(slopes, scores, by_block(cross, t), strict=True):
         half = own[:, :, 0].T @ s

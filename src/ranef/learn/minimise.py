@@ -28,7 +28,7 @@ MOST_SETTLEMENTS = 20
 # predicted decrease at a tenth of a standard error from the end
 CLOSE = 1e-2
 # of the Hessian's change from one point to another that may be neglected
-SLIGHT = 1e-2
+SLIGHT = 5e-3
 
 
 class Valued(Point, Protocol):
@@ -110,6 +110,7 @@ def minimise(
     report: Callable[[Step, At], None] | None = None,
     near: At | None = None,
     observed: Callable[[At], FloatArray] | None = None,
+    begin: Callable[[FloatArray], tuple[At, FloatArray | None]] | None = None,
 ) -> Minimum[At]:
     """Minimise the criterion from ``start``.
 
@@ -123,10 +124,12 @@ def minimise(
     observed : callable, optional
         The Hessian of the criterion at a point. Close to the end it takes the place of the metric, for once: it saves
         evaluations where it is needed anyway.
+    begin : callable, optional
+        Evaluates the start in place of the objective, and may know the Hessian there.
     """
     begun = time.perf_counter()
     history: list[Step] = []
-    current = objective.evaluate(start, near)
+    current, known = (objective.evaluate(start, near), None) if begin is None else begin(start)
     correction = np.zeros_like(current.metric)
     damping = 0.0
     decrement, step = newton_step(current, correction, damping)
@@ -142,7 +145,8 @@ def minimise(
     first = current
     while True:
         if observed is not None and tolerance < decrement <= CLOSE:
-            hessian, first, observed = observed(current), current, None
+            hessian, first = observed(current) if known is None else known, current
+            observed = None
             if is_positive(hessian, current.metric):
                 correction, damping = hessian - current.metric, 0.0
                 decrement, step = newton_step(current, correction, damping)
@@ -172,7 +176,7 @@ def minimise(
             damping = max(10 * damping, 1.0)
             _, step = newton_step(current, correction, damping)
             continue
-        failures = 0
+        failures, known = 0, None
         predicted = -(current.gradient @ step + step @ (current.metric + correction) @ step / 2)
         gained = current.deviance - trial.deviance
         # the last digits of the deviance are rounding

@@ -25,6 +25,8 @@ MOST_REFUSALS = 8
 MOST_SETTLEMENTS = 10
 # a decrement within some standard errors of the root
 NEAR = 10.0
+# times what Newton's method promises
+CAUTION = 3.0
 # of the solutions: at the first point, and where the search ends
 LOOSEST, TIGHTEST = 1e-3, 1e-6
 
@@ -153,16 +155,18 @@ def coarse_start(
     max_iterations: int,
     report: Callable[[Step, At], None] | None = None,
     near: float = NEAR,
+    left: float = np.inf,
 ) -> tuple[FloatArray, bool]:
     """A start for `find_root`: Newton steps with the few probes of ``equations``, at a fraction of the cost.
 
     Ends with the step from the first point whose predicted decrease is below ``near``, by default within a few standard
-    errors, and says whether there was one; gives ``start`` back if not.
+    errors, and says whether there was one; gives ``start`` back if not. What a step leaves to gain is to be below
+    ``left``: about the square of the predicted decrease over the one before.
     """
     begun = time.perf_counter()
     theta = start
     at: At | None = None
-    before = np.inf
+    before, last = np.inf, 1.0
     for iteration in range(max_iterations):
         try:
             at = equations.evaluate(theta, at, LOOSEST)
@@ -174,8 +178,9 @@ def coarse_start(
         if decrement > 0.5 * before:
             return (theta, True) if decrement < NEAR else (start, False)
         theta, before = equations.canonical(theta + step), decrement
-        if decrement < near:
+        if decrement < near and CAUTION * decrement**2 / last < left:
             return theta, True
+        last = decrement
     return start, False
 
 

@@ -15,6 +15,10 @@ from ranef.solve.elimination import Coefficients, by_block
 
 FloatArray = npt.NDArray[np.float64]
 
+# of a generalized model's variances at the start, on the scale of the linear predictor
+POSSIBLE = 0.01, 10.0
+REPETITIONS = 4
+
 
 def moment_start(cross: CrossProducts, layout: Layout, engine: Engine) -> FloatArray:
     """``theta`` from each coefficient's sum of squared level sums, as if it were the only random effect.
@@ -52,14 +56,39 @@ def start_from(cross: CrossProducts, scores: Coefficients, layout: Layout) -> Fl
     As `moment_start`, with ``Z'g`` for sums of the response, ``Z'WZ`` for their squares and a residual variance of one.
     """
     variances: list[FloatArray] = [np.empty(0)] * len(cross.sizes)
-    for block, s in enumerate(by_block(cross, scores)):
-        factor = next(f for f in cross.factors if f.block == block)
-        h = np.einsum("gaa->ga", factor.gram)
-        if block in (stage.block for stage in cross.stages):
-            h = h[np.argsort(next(stage.old for stage in cross.stages if stage.block == block))]
+    for block, (s, h) in enumerate(zip(by_block(cross, scores), _squares(cross), strict=True)):
         used = np.where(h > 0, s[:, :, 0] ** 2 / np.where(h > 0, h, 1.0) - 1, 0.0).sum(0)
         variances[block] = np.clip(used / np.maximum(h.sum(0), 1e-300), 0.05, 4.0)
     return layout.project([np.diag(v) for v in variances])
+
+
+def start_at_mode(cross: CrossProducts, scores: Coefficients, modes: Coefficients, layout: Layout) -> FloatArray:
+    """``theta`` from the scores and modes of a generalized model at other covariances, by the method of moments.
+
+    As if a coefficient's estimate ``b + g / h`` were that of the only random effect, with variance ``1 / h``. Estimates
+    are weighted by their precision given the variance, which is found by repetition (Paule and Mandel 1982).
+    """
+    variances = []
+    for s, b, h in zip(by_block(cross, scores), by_block(cross, modes), _squares(cross), strict=True):
+        known = h > 0
+        error = 1 / np.where(known, h, 1.0)
+        surplus = (b[:, :, 0] + error * s[:, :, 0]) ** 2 - error
+        variance = np.ones(h.shape[1])
+        for _ in range(REPETITIONS):
+            weight = np.where(known, (variance + error) ** -2, 0.0)
+            variance = np.clip((weight * surplus).sum(0) / np.maximum(weight.sum(0), 1e-300), *POSSIBLE)
+        variances.append(np.diag(variance))
+    return layout.project(variances)
+
+
+def _squares(cross: CrossProducts) -> list[FloatArray]:
+    """``z_g'Wz_g`` of each coefficient of each block, shape (levels, k)."""
+    out = [np.empty(0)] * len(cross.sizes)
+    for factor in cross.factors:
+        out[factor.block] = np.einsum("gaa->ga", factor.gram)
+    for stage in cross.stages:
+        out[stage.block] = out[stage.block][np.argsort(stage.old)]
+    return out
 
 
 @dataclass(frozen=True, eq=False)
