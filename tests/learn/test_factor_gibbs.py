@@ -108,8 +108,9 @@ def test_variances_are_drawn_as_covariances_of_one(kind):
 def prior_draw(problem, priors, state, pool, rng):
     """Parameters and coefficients from their priors, in place; residuals are noise."""
     y = problem.scaling.y_scale
-    spread = priors.residual
-    sigma2 = inverse_wishart(spread.df, np.array([[spread.df * spread.scale[0] ** 2]]), rng)[0, 0] / y**2
+    sigma2, spread = 1.0, priors.residual
+    if spread is not None:
+        sigma2 = inverse_wishart(spread.df, np.array([[spread.df * spread.scale[0] ** 2]]), rng)[0, 0] / y**2
     covariances, means = [], []
     for number, members in enumerate(priors.vectors):
         pairs = []

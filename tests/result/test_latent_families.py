@@ -1,4 +1,4 @@
-"""Variational Bayes for logit and probit responses: the bound never falls, and the truth comes back."""
+"""Latent terms of logit and probit responses: the bound never falls, and the truth comes back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ranef
+from ranef.errors import DataError, FitError
 
 USERS, ITEMS, ROWS = 60, 40, 6000
 
@@ -110,3 +111,73 @@ def test_validation_rows_score_the_likelihood(data):
     assert min(scores) < 0.65
     assert fit.model.info.score == min(scores)
     assert "log loss" in str(fit.summary())
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["logit", "probit", "ordinal"])
+def test_draws_recover_what_generated_the_data(data, name):
+    left, family, link = RESPONSES[name]
+    train = {column: values[:5000] for column, values in data.items()}
+    test = {column: values[5000:] for column, values in data.items()}
+    formula = f"{left} ~ x + (1 | user) + latent(user, item, rank=3)"
+    fit = ranef.fit(formula, train, family=family, link=link, method="gibbs", draws=80, warmup=60)
+    truth, found = test["eta"] - 0.4, fit.predict(test, type="link")
+    assert np.corrcoef(found, truth)[0, 1] > 0.92
+    # means over draws are not shrunk twice, as those of a bound are
+    assert abs(np.polyfit(truth, found, 1)[0] - 1) < 0.15
+    beta, sd = (float(np.asarray(fit.fixef()[column])[-1]) for column in ("estimate", "se"))
+    assert abs(beta - 0.6) < 4 * sd
+    assert 0.5 < fit.varcorr()["sdcor"][0] < 1.0
+    if name == "ordinal":
+        thresholds = np.array([one.value for one in fit.model.info.family_parameters])
+        np.testing.assert_allclose(np.diff(thresholds), [1.5, 2.0], atol=0.15)
+        chances = fit.predict(test, type="probabilities")
+        assert np.mean(np.log(np.column_stack(list(chances.values()))[np.arange(1000), test["o"]])) > -0.95
+        return
+    limits = fit.predict(test, type="link", interval="confidence")
+    # of few draws that follow one another
+    assert 0.85 < np.mean((limits["lwr"] <= test["eta"]) & (test["eta"] <= limits["upr"])) < 0.99
+    mean = fit.predict(test)
+    assert np.mean((mean - test[left]) ** 2) < 0.18
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.ConvergenceWarning")
+@pytest.mark.parametrize("name", RESPONSES)
+def test_draws_are_the_same_for_any_number_of_threads(data, name, monkeypatch):
+    monkeypatch.setattr("ranef.solve.sweeps.ROWS_A_PIECE", 200)
+    left, family, link = RESPONSES[name]
+    rows = {column: values[:900] for column, values in data.items()}
+    weights = None if family == "binomial" else "w"
+    fits = [
+        ranef.fit(
+            f"{left} ~ x + (0 + x | user) + latent(user + job, item + bag(genres), rank=2)",
+            rows,
+            family=family,
+            link=link,
+            method="gibbs",
+            weights=weights,
+            draws=8,
+            warmup=4,
+            threads=threads,
+        )
+        for threads in (1, 3)
+    ]
+    one, three = (np.asarray(fit.predict(rows, type="link")) for fit in fits)
+    assert np.isfinite(one).all()
+    np.testing.assert_array_equal(one, three)
+    np.testing.assert_array_equal(*(fit.model.sample.parameters for fit in fits))
+
+
+def test_separated_responses_are_refused(data):
+    rows = {column: values[:600] for column, values in data.items()}
+    rows["z"] = rows["b"] * 2.0
+    with pytest.raises(FitError, match=r"the posterior is improper: .*Leave out what separates them"):
+        ranef.fit("b ~ z + latent(user, item, rank=1)", rows, family="bernoulli", method="gibbs", draws=200, warmup=50)
+
+
+def test_weights_of_latent_normals_are_whole_numbers(data):
+    rows = {column: values[:100] for column, values in data.items()}
+    half = np.full(100, 0.5)
+    options = {"family": "bernoulli", "link": "probit", "method": "gibbs"}
+    with pytest.raises(DataError, match="takes weights that are whole numbers"):
+        ranef.fit("p ~ latent(user, item, rank=1)", rows, weights=half, **options)

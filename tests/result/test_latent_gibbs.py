@@ -186,7 +186,7 @@ def test_summary_and_intervals(short):
     [
         ({"prior": {"fixed": 2.0}}, "fixed effects have flat priors beside latent"),
         ({"tolerance": 1e-3}, "tolerance= has no use with method='gibbs'"),
-        ({"family": "poisson"}, "is for gaussian, not for family='poisson'"),
+        ({"family": "poisson"}, "is for gaussian, bernoulli .* not for family='poisson' with link='log'"),
         ({"validation": 0.1}, "validation= has no use with method='gibbs'"),
         ({"draws": 2}, "draws=2"),
     ],

@@ -14,6 +14,8 @@ from scipy.special import log_ndtr, ndtri_exp
 
 from ranef.errors import DataError, OptionError
 from ranef.family import Family
+from ranef.family.ordinal import Ordinal
+from ranef.family.thresholds import Cuts
 from ranef.kernel.polya_gamma import polya_gamma
 
 FloatArray = npt.NDArray[np.float64]
@@ -66,6 +68,40 @@ def check_weights(family: Family, weights: FloatArray | None) -> None:
             f"{len(broken):,} are not, the first in row {broken[0]:,} of those used ({weights[broken[0]]:g}): use "
             "method='laplace', or link='logit' for family='bernoulli'"
         )
+
+
+def latent_rows(
+    family: Family,
+    phi: FloatArray,
+    y: FloatArray,
+    eta: FloatArray,
+    weights: FloatArray | None,
+    rng: np.random.Generator,
+) -> tuple[FloatArray, FloatArray]:
+    """Draw the latent variables of some rows given everything else.
+
+    Parameters
+    ----------
+    family : Family
+        Not the Gaussian.
+    phi : float64 array
+        Its own parameters.
+    y, eta : float64 array, shape (rows,)
+    weights : float64 array, shape (rows,), or None
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    weight, response : float64 arrays, shape (rows,)
+        Given the latent variables, the likelihood is ``exp(response eta - weight eta^2 / 2)``.
+    """
+    if augmentation_of(family) == "polya-gamma":
+        return polya_gamma_rows(y, eta, weights, rng)
+    if isinstance(family, Ordinal):
+        cuts, code = Cuts(family.jacobian @ phi), y.astype(np.intp)
+        return normal_rows(cuts.lower[code], cuts.upper[code], eta, weights, rng)
+    success = y > 0.5
+    return normal_rows(np.where(success, 0.0, -np.inf), np.where(success, np.inf, 0.0), eta, weights, rng)
 
 
 def polya_gamma_rows(

@@ -9,7 +9,7 @@ variables are drawn anew afterwards, so that the sweep leaves the posterior as i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ranef.learn.hyperprior import Unit, log_rescaled
 from ranef.learn.likelihood import part
 from ranef.learn.sweep import State, Target, linear, loglik, unit_covariance, with_unit
+from ranef.learn.threshold_draws import Density, draw_parameters
 from ranef.solve.weighted import sums_of_rows
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,9 +30,6 @@ ACCEPTANCE = 0.44
 FIRST_STEP = 0.3
 # times that the moves are tried in a sweep, where latent variables hold back the rest of it
 REPEATS = 2
-# degrees of freedom of the proposal for thresholds, and steps of the search for its centre
-PROPOSAL_DF = 8.0
-MOST_STEPS = 50
 
 
 def moves_of(target: Target) -> tuple[Move, ...]:
@@ -131,21 +129,8 @@ def _everything(target: Target, state: State, t: float) -> tuple[State, float]:
     return trial, gained
 
 
-@dataclass(frozen=True, eq=False)
-class _Thresholds:
-    """Their log density at one point given the linear predictor, with its derivatives."""
-
-    phi: FloatArray
-    value: float
-    gradient: FloatArray
-    information: FloatArray
-
-
 def draw_thresholds(target: Target, state: State, rng: np.random.Generator) -> tuple[State, float]:
-    """A Metropolis-Hastings draw of an ordinal family's thresholds given the linear predictor.
-
-    The proposal is a multivariate t around the mode of their density, which is log-concave, with its curvature there:
-    nearly independent draws. (Given the latent normals they could only move between neighbours' values: Cowles 1996.)
+    """A draw of an ordinal family's thresholds given the linear predictor.
 
     Returns
     -------
@@ -153,46 +138,19 @@ def draw_thresholds(target: Target, state: State, rng: np.random.Generator) -> t
     accepted : float
         Probability that the proposal had.
     """
-    mode = _threshold_mode(target, state)
-    root = np.linalg.cholesky(np.linalg.inv(mode.information))
-    normal, chi = rng.standard_normal(len(state.phi)), 2 * rng.standard_gamma(PROPOSAL_DF / 2)
-    proposed = mode.phi + root @ normal / np.sqrt(chi / PROPOSAL_DF)
-    u = rng.random()
-    if not target.of.family.valid(proposed):
-        return state, 0.0
-    value = loglik(target, state.eta, proposed)
-
-    def log_density(phi: FloatArray, value: float) -> float:
-        apart = np.linalg.solve(root, phi - mode.phi)
-        proposal = -(PROPOSAL_DF + len(phi)) / 2 * np.log1p(apart @ apart / PROPOSAL_DF)
-        return value - float(target.fixed.phi @ phi**2) / 2 - float(proposal)
-
-    log_ratio = log_density(proposed, value) - log_density(state.phi, state.value)
-    accepted = float(np.exp(min(log_ratio, 0.0))) if np.isfinite(log_ratio) else 0.0
-    return (replace(state, phi=proposed, value=value) if u < accepted else state), accepted
+    phi, value, accepted = draw_parameters(
+        state.phi,
+        lambda phi: loglik(target, state.eta, phi),
+        lambda phi: _density(target, state.eta, phi),
+        target.of.family.valid,
+        target.fixed.phi,
+        rng,
+        state.value,
+    )
+    return replace(state, phi=phi, value=value), accepted
 
 
-def _threshold_mode(target: Target, state: State) -> _Thresholds:
-    """By Newton's method, to rounding: where the search starts from must not tell in the proposal."""
-    at = _threshold_density(target, state.eta, state.phi)
-    for _ in range(MOST_STEPS):
-        step = np.linalg.solve(at.information, at.gradient)
-        decrement = float(step @ at.gradient) / 2
-        if decrement < 1e-12:
-            break
-        for halving in range(MOST_STEPS):
-            phi = at.phi + 0.5**halving * step
-            if target.of.family.valid(phi):
-                trial = _threshold_density(target, state.eta, phi)
-                if trial.value > at.value:
-                    at = trial
-                    break
-        else:
-            break
-    return at
-
-
-def _threshold_density(target: Target, at: FloatArray, phi: FloatArray) -> _Thresholds:
+def _density(target: Target, at: FloatArray, phi: FloatArray) -> Density:
     of = target.of
 
     def piece(first: int, last: int) -> tuple[float, FloatArray, FloatArray]:
@@ -203,7 +161,7 @@ def _threshold_density(target: Target, at: FloatArray, phi: FloatArray) -> _Thre
 
     value, gradient, information = sums_of_rows(of.pattern, piece)
     prior = target.fixed.phi
-    return _Thresholds(
+    return Density(
         phi,
         float(value) - float(prior @ phi**2) / 2,
         gradient - prior * phi,

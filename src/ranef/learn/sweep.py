@@ -15,9 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.design.build import Group
-from ranef.family.ordinal import Ordinal
-from ranef.family.thresholds import Cuts
-from ranef.learn.augment import Augmentation, normal_rows, polya_gamma_rows
+from ranef.learn.augment import Augmentation, latent_rows
 from ranef.learn.hyperprior import Unit, draw_covariance, log_density
 from ranef.learn.likelihood import Likelihood, eta, part
 from ranef.learn.mode import Solver
@@ -255,14 +253,8 @@ def _latent(
     target: Target, state: State, first: int, last: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     of = target.of
-    y, at, weights = of.y[first:last], state.eta[first:last], part(of.weights, first, last)
-    if target.augmentation == "polya-gamma":
-        return polya_gamma_rows(y, at, weights, rng)
-    if isinstance(of.family, Ordinal):
-        cuts, code = Cuts(of.family.jacobian @ state.phi), y.astype(np.intp)
-        return normal_rows(cuts.lower[code], cuts.upper[code], at, weights, rng)
-    success = y > 0.5
-    return normal_rows(np.where(success, 0.0, -np.inf), np.where(success, np.inf, 0.0), at, weights, rng)
+    weights = part(of.weights, first, last)
+    return latent_rows(of.family, state.phi, of.y[first:last], state.eta[first:last], weights, rng)
 
 
 def _fixed_prior(target: Target, state: State, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -73,7 +73,13 @@ def checked(design: Design, family: Family, model: Model) -> Model:
     return replace(model, info=info, vcov=vcov)
 
 
-def refuse_improper(design: Design, family: Family, flat: Collection[str], model: Model | None = None) -> None:
+def refuse_improper(
+    design: Design,
+    family: Family,
+    flat: Collection[str],
+    model: Model | None = None,
+    remedy: str = "Give one: prior={'fixed': 2.5}, say",
+) -> None:
     """Refuse draws from a posterior that flat priors leave improper.
 
     Parameters
@@ -82,6 +88,8 @@ def refuse_improper(design: Design, family: Family, flat: Collection[str], model
         Fixed effects and thresholds with a flat prior.
     model : Model, optional
         What was drawn; looked at first, since a search through all rows takes long. Without, they are searched.
+    remedy : str
+        What to do, for the message.
 
     Raises
     ------
@@ -100,7 +108,7 @@ def refuse_improper(design: Design, family: Family, flat: Collection[str], model
         raise FitError(
             f"the posterior is improper: {shown} can grow without end, as the responses are separated there (all rows "
             "of a level, or on one side of a combination of columns, have the same outcome) and its prior is flat. "
-            "Give one: prior={'fixed': 2.5}, say"
+            f"{remedy}"
         )
 
 

@@ -115,8 +115,10 @@ def fit(
         posteriors that are independent between factors; sweeps over the factors raise a lower bound of the likelihood,
         `Fit.elbo`, and learn all covariances, so that there is no penalty to choose. ``tolerance`` (1e-4) is the rise
         of the bound, for each row, below which they end, ``max_iterations`` (200) the most sweeps. Where levels have
-        few rows it drops components that would still predict a little. For gaussian, bernoulli (logit: the bound of
-        Jaakkola and Jordan, or probit), binomial (logit), ratings and ordinal (probit).
+        few rows it drops components that would still predict a little. Covariances among the numbers of a vector are
+        kept where those of all levels take half a gigabyte or less, else variances alone (25 million rows at rank 64
+        take 3 GB so). For gaussian, bernoulli (logit: the bound of Jaakkola and Jordan, or probit), binomial (logit),
+        ratings and ordinal (probit).
         ``"map"``, for any family with ``latent()`` or ``fm()``: the mode of the penalised likelihood, probabilistic
         matrix factorization. Penalties are given (``penalty``), or learned by a few variational sweeps first. The
         objective, in `Fit.history`, never rises; sweeps end when it falls by less than ``tolerance`` (1e-5) for each
@@ -127,9 +129,9 @@ def fit(
         ``"gibbs"``: draws from the posterior of all parameters, for gaussian, bernoulli with a logit or probit link,
         binomial with a logit link and ordinal with a probit link. Its estimates are posterior means, standard errors
         posterior standard deviations, and predictions means over the draws. Rare events mix slowly with a logit link:
-        R-hat and effective sample sizes in the summary say whether to take more draws. With ``latent()`` or ``fm()``,
-        for a Gaussian response: it predicts better than ``"vb"`` where levels have few rows, and takes longer. Each
-        number of a factor's vectors has a variance and a mean of its own; the mean is the vector of a new level.
+        R-hat and effective sample sizes in the summary say whether to take more draws. With ``latent()`` or ``fm()``
+        it predicts better than ``"vb"`` where levels have few rows, and takes longer. Each number of a factor's vectors
+        has a variance and a mean of its own; the mean is the vector of a new level.
     weights : str or array_like, shape (rows,), optional
         Prior weights, a column's name, or numbers. Gaussian: the variance of a row is ``sigma^2 / weight``. Binomial
         proportion: the trials. Other families: how often a row counts. Rows of weight zero are dropped and counted.

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 from ranef.errors import OptionError
 from ranef.family import Family
+from ranef.learn.augment import SUPPORTED, has_augmentation
 from ranef.learn.factor.response import BOUNDED, NORMAL
 from ranef.result.options import choice
 
 
 def methods_with_latent(family: Family) -> tuple[str, ...]:
     """The methods for a formula with ``latent()`` or ``fm()``, the default first."""
-    known = family.kind == "number" or (family.name, family.link) in (*BOUNDED, *NORMAL)
-    if family.kind == "number":
-        return ("vb", "map", "gibbs")
-    return ("vb", "map") if known else ("map",)
+    known = ["vb"] if family.kind == "number" or (family.name, family.link) in (*BOUNDED, *NORMAL) else []
+    known.append("map")
+    return (*known, "gibbs") if has_augmentation(family) else tuple(known)
 
 
 def method_with_latent(family: Family, method: str | None) -> str:
@@ -37,8 +37,8 @@ def method_with_latent(family: Family, method: str | None) -> str:
         )
     if isinstance(method, str) and method.lower() == "gibbs" and "gibbs" not in known:
         raise OptionError(
-            f"method='gibbs' of latent() and fm() is for gaussian, not for family={family.name!r}: use "
-            f"method={known[0]!r}"
+            f"method='gibbs' of latent() and fm() is for {SUPPORTED}, not for family={family.name!r} with "
+            f"link={family.link!r}: use method={known[0]!r}"
         )
     return choice("method", method, known, " for a formula with latent() or fm()")
 

@@ -7,7 +7,7 @@ of work change a bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,10 @@ from ranef.artifact.latent import FieldDraws
 from ranef.artifact.model import Model
 from ranef.engine.threads import Engine
 from ranef.learn.chains import Drawn, Lengths
+from ranef.learn.factor.augmented import Augmented
+from ranef.learn.factor.centring import draw_constants
 from ranef.learn.factor.conditional import Priors, draw_parameters, raw_covariances, raw_effects
+from ranef.learn.factor.response import Response
 from ranef.learn.factor.start import Problem, TakeOver, begin
 from ranef.solve.sweeps import Noise, Parameters, State, products, sweep
 
@@ -57,6 +60,7 @@ def run_factor_chains(
     engine: Engine,
     report: Callable[[int, int], None] | None = None,
     earlier: TakeOver | None = None,
+    response: Response | None = None,
 ) -> FactorDraws:
     """Run all chains, one after the other.
 
@@ -68,26 +72,39 @@ def run_factor_chains(
         Gets how many sweeps are done, and of how many.
     earlier : callable, optional
         As of `ranef.learn.factor.start.begin`.
+    response : Response, optional
+        Of another family than the Gaussian.
 
     Raises
     ------
     FitError
         A level's system is not positive definite to rounding.
     """
-    out = _empty(problem, lengths)
+    out = _empty(problem, lengths, 1 if response is None else len(response.family.parameters))
     place = {int(draw): i for i, draw in enumerate(out.drawn.kept)}
     done = 0
     for chain in range(lengths.chains):
         own = int(np.random.SeedSequence(seed, spawn_key=(7, chain)).generate_state(1)[0])
         state, parameters = begin(problem, additive, None, own, engine, earlier)
+        rows = None
+        if response is not None:
+            rows = Augmented(state, response, additive.phi, engine)
+            state, parameters = rows.state, replace(parameters, sigma2=1.0)
         for number in range(lengths.warmup + lengths.draws * lengths.thin):
+            if rows is not None:
+                rows.renew(np.random.SeedSequence(seed, spawn_key=(10, chain, number)))
             sweep(state, parameters, engine, noise_of(seed, chain, number))
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(8, chain, number)))
+            lost = draw_constants(problem, priors, state, parameters, rng)
+            if rows is not None:
+                rows.lower(lost)
             parameters, density = draw_parameters(problem, priors, state, parameters, engine, rng)
             drawn, rest = divmod(number - lengths.warmup + 1, lengths.thin)
             if number >= lengths.warmup and rest == 0:
-                out.drawn.log_posterior[chain, drawn - 1] = density
-                _note(problem, priors, state, parameters, out, (chain, drawn - 1), place)
+                out.drawn.log_posterior[chain, drawn - 1] = density + (0.0 if rows is None else rows.loglik())
+                y_scale = problem.scaling.y_scale
+                phi = np.array([np.log(parameters.sigma2 * y_scale**2)]) if rows is None else rows.phi
+                _note(problem, priors, state, parameters, phi, out, (chain, drawn - 1), place)
             done += 1
             if report is not None:
                 report(done, lengths.sweeps)
@@ -107,7 +124,8 @@ def noise_of(seed: int, chain: int, number: int) -> Noise:
     return noise
 
 
-def _empty(problem: Problem, lengths: Lengths) -> FactorDraws:
+def _empty(problem: Problem, lengths: Lengths, parameters: int) -> FactorDraws:
+    """``parameters``: how many the family has, of the Gaussian one the residual variance."""
     design, total = problem.design, lengths.chains * lengths.draws
     shape = (lengths.chains, lengths.draws)
     groups = [(len(g.levels), len(b)) for g, b in zip(design.groups, problem.scaling.z_back, strict=True)]
@@ -127,7 +145,7 @@ def _empty(problem: Problem, lengths: Lengths) -> FactorDraws:
 
     drawn = Drawn(
         beta=np.empty((*shape, len(problem.scaling.columns))),
-        phi=np.empty((*shape, 1)),
+        phi=np.empty((*shape, parameters)),
         covariances=tuple(np.empty((*shape, k, k)) for _, k in groups),
         log_posterior=np.empty(shape),
         kept=kept,
@@ -147,6 +165,7 @@ def _note(
     priors: Priors,
     state: State,
     parameters: Parameters,
+    phi: FloatArray,
     out: FactorDraws,
     here: tuple[int, int],
     place: dict[int, int],
@@ -154,7 +173,7 @@ def _note(
     """Write one draw; means and sums of squares by Welford's recursion."""
     scaling, design, drawn = problem.scaling, problem.design, out.drawn
     drawn.beta[here] = scaling.least_squares + scaling.y_scale * scaling.x_back @ state.beta
-    drawn.phi[here] = np.log(parameters.sigma2 * scaling.y_scale**2)
+    drawn.phi[here] = phi
     for values, covariance in zip(drawn.covariances, raw_covariances(problem, priors, parameters), strict=True):
         values[here] = covariance
     rows = slice(None, None, max(1, len(state.residual) // PRODUCT_ROWS))

@@ -60,8 +60,8 @@ class Priors:
     ----------
     units : tuple of Unit
         Of the effects, raw units; their ``block`` is the grouping factor.
-    residual : Unit
-        Raw units.
+    residual : Unit or None
+        Raw units; only a Gaussian response has one.
     vectors : tuple of tuple of VectorPrior or None
         For each side and member; None where there are no vectors.
     places : tuple of (side, member)
@@ -69,7 +69,7 @@ class Priors:
     """
 
     units: tuple[Unit, ...]
-    residual: Unit
+    residual: Unit | None
     vectors: tuple[tuple[VectorPrior | None, ...], ...]
     places: tuple[tuple[int, int], ...]
 
@@ -99,7 +99,8 @@ def priors_of(problem: Problem, prior: Prior) -> Priors:
             field = problem.design.latent[side.term].sides[term.sides.index(number)][m]
             of.append(VectorPrior(prior.covariance, prior.df or DF, scale, field.walk is not None))
         vectors.append(tuple(of))
-    residual = residual_unit(prior, scaling.y_scale)
+    gaussian = problem.design.spec.kind == "number"
+    residual = residual_unit(prior, scaling.y_scale) if gaussian else None
     return Priors(units, residual, tuple(vectors), tuple(places[g] for g in range(len(problem.design.groups))))
 
 
@@ -125,13 +126,18 @@ def raw_covariances(problem: Problem, priors: Priors, parameters: Parameters) ->
 def draw_parameters(
     problem: Problem, priors: Priors, state: State, parameters: Parameters, engine: Engine, rng: np.random.Generator
 ) -> tuple[Parameters, float]:
-    """Draw all parameters given the coefficients; also the logarithm of the joint density, up to a constant."""
+    """Draw all parameters given the coefficients; also the logarithm of the joint density, up to a constant.
+
+    Of another family than the Gaussian the density lacks the likelihood of the rows.
+    """
     y2, n = problem.scaling.y_scale**2, len(state.residual)
-    squares = weighted_squares(state, engine)
-    current = np.array([[parameters.sigma2 * y2]])
-    residual = draw_covariance(priors.residual, current, np.array([[squares * y2]]), n, rng)
-    sigma2 = float(residual[0, 0]) / y2
-    density = -0.5 * (n * np.log(sigma2) + squares / sigma2) + log_density(priors.residual, residual)
+    sigma2, density = parameters.sigma2, 0.0
+    if priors.residual is not None:
+        squares = weighted_squares(state, engine)
+        current = np.array([[sigma2 * y2]])
+        residual = draw_covariance(priors.residual, current, np.array([[squares * y2]]), n, rng)
+        sigma2 = float(residual[0, 0]) / y2
+        density = -0.5 * (n * np.log(sigma2) + squares / sigma2) + log_density(priors.residual, residual)
     effects, covariances = raw_effects(problem, priors, state), raw_covariances(problem, priors, parameters)
     for unit in priors.units:
         square, count = unit_square(unit, effects)

@@ -1,4 +1,4 @@
-"""A Gaussian model with latent terms by Gibbs sampling, from its design to the fitted model."""
+"""A model with latent terms by Gibbs sampling, from its design to the fitted model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ from ranef.design.fields import FieldDesign
 from ranef.engine.threads import Engine
 from ranef.errors import OptionError
 from ranef.family import Family
+from ranef.learn.augment import check_weights
 from ranef.learn.chains import Lengths
 from ranef.learn.convergence import rhat
+from ranef.learn.factor.additive import Additive
 from ranef.learn.factor.chains import FactorDraws, run_factor_chains
 from ranef.learn.factor.conditional import priors_of
 from ranef.learn.factor.earlier import Earlier, take_over
+from ranef.learn.factor.response import response_of
 from ranef.learn.factor.start import prepare
-from ranef.learn.gaussian import Solver, fit_gaussian
+from ranef.learn.gaussian import Solver
 from ranef.learn.gibbs import sampled_model
 from ranef.learn.hyperprior import Prior
+from ranef.learn.unbounded import refuse_improper
 
 FloatArray = npt.NDArray[np.float64]
 
 # the rank of rank="auto": components that the data do not have get small variances, and no harm is done
 AUTO_RANK = 32
-# of sigma and of all standard deviations; vectors and fixed effects mix slowly, what is predicted fast
+# fixed effects have flat priors
+IMPROPER = "Leave out what separates them, or make it a random effect: (1 | column)"
+# of sigma or thresholds and of all standard deviations; vectors and fixed effects mix slowly, what is predicted fast
 LARGEST_RHAT = 1.1
 
 
@@ -55,7 +61,7 @@ def sample_factors(
     design : Design
         With latent terms.
     family : Family
-        Gaussian.
+        One that `ranef.learn.augment` knows.
     engine : Engine
     prior : Prior
         Fixed effects have flat ones.
@@ -72,20 +78,28 @@ def sample_factors(
     ------
     OptionError
         A prior of fixed effects.
+    DataError
+        Weights that latent variables cannot have.
     FitError
     """
     begun = time.perf_counter()
     if prior.fixed is not None:
         raise OptionError("prior: fixed effects have flat priors beside latent() or fm(); leave 'fixed' out")
-    additive = fit_gaussian(_quickly_fitted(design), "reml", engine, solver=solver, seed=seed)
-    problem = prepare(design, [AUTO_RANK if term.rank is None else term.rank for term in design.latent], engine)
+    check_weights(family, design.weights)
+    gaussian = family.kind == "number"
+    additive = Additive(_quickly_fitted(design), None if gaussian else family, engine, solver, None, seed).alone()
+    ranks = [AUTO_RANK if term.rank is None else term.rank for term in design.latent]
+    problem = prepare(design, ranks, engine, None if gaussian else family)
+    response = None if gaussian else response_of(design, family)
     priors = priors_of(problem, prior)
     earlier = None if start is None else partial(take_over, problem, start)
-    found = run_factor_chains(problem, additive, priors, lengths, seed, engine, report, earlier)
+    flat = [design.spec.fixed.names[j] for j in problem.scaling.columns]
+    flat += [] if response is None else response.family.parameters
+    found = run_factor_chains(problem, additive, priors, lengths, seed, engine, report, earlier, response)
     others = {f"sd_{term.spec.text}": found.products[:, :, t] for t, term in enumerate(design.latent)}
     model = sampled_model(
         design,
-        family,
+        family if response is None else response.family,
         problem.scaling,
         priors.units,
         found.drawn,
@@ -94,8 +108,9 @@ def sample_factors(
         begun=begun,
         others=others,
     )
+    refuse_improper(design, family, flat, model, IMPROPER)
     count = sum(len(one.variances[0]) for term in found.fields for side in term for one in side)
-    info = msgspec.structs.replace(model.info, df=model.info.df + 1 + count, converged=_is_converged(found))
+    info = msgspec.structs.replace(model.info, df=model.info.df + int(gaussian) + count, converged=_is_converged(found))
     latent = [_latent_model(term.sides, of) for term, of in zip(design.latent, found.fields, strict=True)]
     return replace(model, info=info, latent=tuple(latent))
 
@@ -113,7 +128,7 @@ def _quickly_fitted(design: Design) -> Design:
 
 def _is_converged(found: FactorDraws) -> bool:
     variances = [c[:, :, i, i] for c in found.drawn.covariances for i in range(c.shape[2])]
-    every = [found.drawn.phi[:, :, 0], *np.moveaxis(found.products, 2, 0), *variances]
+    every = [*np.moveaxis(found.drawn.phi, 2, 0), *np.moveaxis(found.products, 2, 0), *variances]
     return all(rhat(one) <= LARGEST_RHAT for one in every)
 
 
