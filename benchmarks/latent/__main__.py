@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.clicks.real import Unavailable
-from benchmarks.latent import als, coverage, lists, memory, ranks, ratings, samples, stages, times, tutorial, words
+from benchmarks.latent import als, choices, coverage, lists, memory, ratings, samples, stages, times, tutorial, words
 from benchmarks.studies.page import Section, write
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
     **{name: partial(ratings.run, name) for name in ratings.PROBLEMS},
-    **{f"{name}-ranks": partial(ranks.run, name) for name in ranks.GRIDS},
+    **{f"{name}-choices": partial(choices.run, name) for name in choices.CANDIDATES},
     **{name: partial(lists.run, name) for name in lists.PROBLEMS},
     "times": times.run,
     "tutorial": tutorial.run,

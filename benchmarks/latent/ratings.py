@@ -33,7 +33,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Rank, as `benchmarks.latent.ranks` found it on a slice of the training rows, and how long the chains are."""
+    """Rank, as `benchmarks.latent.choices` found it on a slice of the training rows, and how long the chains are."""
 
     rank: int
     warmup: int
@@ -91,9 +91,9 @@ BEST = "myFM Gibbs, history and attributes"
 PROBLEMS: Mapping[str, Problem] = {
     "ml-100k": Problem(
         splits.ml100k,
-        Chosen(16, 100, 200),
-        Chosen(16, 100, 200),
-        16,
+        Chosen(8, 20, 100, 6),
+        Chosen(16, 20, 100, 3),
+        8,
         Bars(0.878, 0.897),
         {
             "biases, ridge": 0.9409,
@@ -106,8 +106,8 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "ml-1m-random": Problem(
         partial(splits.ml1m, "random"),
-        Chosen(32, 100, 200),
-        Chosen(32, 100, 200),
+        Chosen(16, 15, 60, 12),
+        Chosen(32, 20, 50, 3),
         16,
         Bars(0.824, 0.835),
         {
@@ -121,9 +121,9 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "ml-1m-time": Problem(
         partial(splits.ml1m, "time"),
-        Chosen(16, 100, 200),
-        Chosen(16, 100, 200),
-        16,
+        Chosen(8, 15, 45, 6),
+        Chosen(16, 20, 80, 3),
+        8,
         Bars(0.853, 0.8695),
         {
             "biases, ridge": 0.9172,
@@ -137,9 +137,9 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "goodbooks": Problem(
         splits.goodbooks,
-        Chosen(16, 100, 200),
-        Chosen(16, 100, 200),
-        16,
+        Chosen(4, 10, 40, 4),
+        Chosen(8, 10, 40, 5),
+        8,
         Bars(0.800, 0.8219),
         {
             "biases, ridge": 0.8337,

@@ -11,7 +11,7 @@ from benchmarks.studies.page import Bar, Section, table
 
 RANK = 32
 FORMULA = alone(RANK)
-FEW, MANY = 10, 60
+FEW, MANY = 6, 36
 LEAST_FACTOR = 5.0
 
 

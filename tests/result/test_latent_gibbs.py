@@ -10,7 +10,7 @@ from ranef.errors import ConvergenceWarning, OptionError, UnknownLevelWarning
 
 USERS, ITEMS, ROWS, RANK = 100, 60, 5000, 2
 FORMULA = "y ~ 1 + (1 | user) + (1 | item) + latent(user + job, item + bag(genres), rank=3)"
-FEW = {"method": "gibbs", "draws": 10, "warmup": 5, "seed": 2}
+FEW = {"method": "gibbs", "chains": 1, "draws": 10, "warmup": 5, "seed": 2}
 
 
 def simulated(seed=0):
@@ -41,7 +41,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def fit(data):
-    return ranef.fit(FORMULA, part(data[0], slice(-1000)), method="gibbs", draws=150, warmup=100)
+    return ranef.fit(FORMULA, part(data[0], slice(-1000)), method="gibbs", chains=1, draws=150, warmup=100)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_few_draws_are_kept_where_they_are_large(data, monkeypatch):
     monkeypatch.setattr("ranef.learn.factor.chains.MOST_NUMBERS", 1)
     monkeypatch.setattr("ranef.learn.factor.chains.LEAST_KEPT", 4)
     with pytest.warns(ConvergenceWarning):
-        fit = ranef.fit(FORMULA, data[0], chains=2, **FEW)
+        fit = ranef.fit(FORMULA, data[0], **FEW | {"chains": 2})
     assert fit.model.sample.parameters.shape[:2] == (2, 10)
     assert list(fit.model.sample.kept) == [0, 6, 13, 19]
     assert fit.model.latent[0].sides[0][0].draws.vectors.shape == (4, USERS, 3)

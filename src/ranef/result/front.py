@@ -194,8 +194,10 @@ def fit(
         vectors have such a prior too, in which the products of a latent term have the standard deviation ``scale``
         times the spread of the response; beside them fixed effects have flat priors.
     draws, warmup, chains, thin : int, optional
-        Of ``"gibbs"``: draws of each chain (1,000; with latent terms 200), sweeps thrown away before (500; 100), chains
-        (4; 1), sweeps for each draw (1). Of many coefficients not all draws are kept to predict with.
+        Of ``"gibbs"``: draws of each chain (1,000; with latent terms 50), sweeps thrown away before (500; 25), chains (4),
+        sweeps for each draw (1). Of many coefficients not all draws are kept to predict with. With latent terms, many
+        short chains, ``chains=12, warmup=5, draws=15``, often predict better than as many sweeps of few long ones;
+        parameters and intervals need long ones.
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less than this; default 1e-9, an error of
         about 3e-5 standard errors in the covariance parameters. Default of families other than the Gaussian with 500

@@ -12,8 +12,9 @@ from ranef.learn.hyperprior import Prior, read_prior
 from ranef.result.options import check_whole
 
 DEFAULTS = Lengths(chains=4, warmup=500, draws=1_000, thin=1)
-# with latent terms, where a sweep costs more and predictions need fewer draws
-DEFAULTS_LATENT = Lengths(chains=1, warmup=100, draws=200, thin=1)
+# with latent terms, where a sweep costs more and predictions need fewer draws: those of one chain are alike, so that
+# short chains from several starts predict better than a long one
+DEFAULTS_LATENT = Lengths(chains=4, warmup=25, draws=50, thin=1)
 # half a chain is what R-hat compares
 LEAST_DRAWS = 8
 
