@@ -194,9 +194,9 @@ def fit(
         vectors have such a prior too, in which the products of a latent term have the standard deviation ``scale``
         times the spread of the response; beside them fixed effects have flat priors.
     draws, warmup, chains, thin : int, optional
-        Of ``"gibbs"``: draws of each chain (1,000; with latent terms 50), sweeps thrown away before (500; 25), chains (4),
-        sweeps for each draw (1). Of many coefficients not all draws are kept to predict with. With latent terms, many
-        short chains, ``chains=12, warmup=5, draws=15``, often predict better than as many sweeps of few long ones;
+        Of ``"gibbs"``: draws of each chain (1,000; with latent terms 50), sweeps thrown away before (500; 25), chains
+        (4), sweeps for each draw (1). Of many coefficients not all draws are kept to predict with. With latent terms,
+        many short chains, ``chains=12, warmup=5, draws=15``, often predict better than as many sweeps of few long ones;
         parameters and intervals need long ones.
     tolerance : float, optional
         The search ends when a step is predicted to lower the deviance by less than this; default 1e-9, an error of
