@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import xlogy
 
 import ranef
 from ranef.errors import DataError, FitError
@@ -111,6 +112,47 @@ def test_validation_rows_score_the_likelihood(data):
     assert min(scores) < 0.65
     assert fit.model.info.score == min(scores)
     assert "log loss" in str(fit.summary())
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("left", "family", "method", "label"),
+    [
+        ("cbind(s, f)", "binomial", "vb", "log loss"),
+        ("o", "ordinal", "map", "log loss"),
+        ("o", "ratings", "map", "RMSE"),
+        ("s", "poisson", "map", "mean deviance"),
+        ("s", "negative_binomial", "map", "mean deviance"),
+        ("g", "gamma", "map", "mean deviance"),
+    ],
+)
+def test_validation_rows_are_scored_by_the_family(data, left, family, method, label):
+    train, test = ({name: values[part] for name, values in data.items()} for part in (slice(1500), slice(1500, 2000)))
+    train["g"], test["g"] = (np.exp(0.3 * rows["eta"]) * (1 + rows["w"] / 3) for rows in (train, test))
+    options = {"family": family, "method": method, "max_iterations": 8, "tolerance": 1e-8}
+    fit = ranef.fit(f"{left} ~ x + latent(user, item, rank=1)", train, validation=test, **options)
+    scores = [one.score for one in fit.history]
+    assert fit.model.info.score == min(scores)
+    assert f"{label} {min(scores):.4f} on 500 validation rows" in str(fit.summary())
+    if family == "ordinal":
+        chances = np.column_stack(list(fit.predict(test, type="probabilities").values()))
+        error = -np.mean(np.log(chances[np.arange(500), test["o"]]))
+    else:
+        mean, y = fit.predict(test), test["s"] if family != "gamma" else test["g"]
+        if family == "binomial":
+            error = -np.mean(y / 4 * np.log(mean) + (1 - y / 4) * np.log1p(-mean))
+        elif family == "ratings":
+            error = np.sqrt(np.mean((mean - test["o"]) ** 2))
+        elif family == "poisson":
+            error = 2 * np.mean(xlogy(y, y / mean) - y + mean)
+        elif family == "gamma":
+            error = 2 * np.mean((y - mean) / mean - np.log(y / mean))
+        else:
+            # between zero and that of Poisson counts
+            assert 0 < min(scores) < 1.02 * 2 * np.mean(xlogy(y, y / mean) - y + mean)
+            return
+    # the additive part is fitted once more after the sweeps
+    np.testing.assert_allclose(min(scores), error, rtol=0.02)
 
 
 @pytest.mark.filterwarnings("ignore::ranef.errors.ConvergenceWarning")

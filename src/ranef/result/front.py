@@ -218,10 +218,10 @@ def fit(
 
     validation : float or table, optional
         Of ``"vb"`` and ``"map"``: rows that the sweeps are scored on, by the root mean square error of their
-        predictions, or minus the mean log-likelihood outside the Gaussian family; the sweeps end when five in a row
-        had no better score, or when little is gained, and the best one is kept. A share of the rows, such as 0.1, is
-        drawn by ``seed`` and left out of the fit; or a table that has the response. Best where levels have few rows,
-        where the sweeps would go on to drop components that predict.
+        predictions (log loss of outcomes and categories, the mean deviance of counts and of gamma). The sweeps end when
+        five in a row had no better score, or when little is gained, and the best one is kept. A share of the rows, such
+        as 0.1, is drawn by ``seed`` and left out of the fit; or a table that has the response. Best where levels have
+        few rows, where the sweeps would go on to drop components that predict.
     callbacks : callable or list of callable, optional
         Of ``"vb"`` and ``"map"``: called after every sweep with an object that has its ``number``, ``seconds``,
         ``bound``, ``gain`` (rise of the bound, for each row) and ``score``. One that returns True ends the sweeps.

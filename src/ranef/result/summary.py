@@ -19,6 +19,8 @@ from ranef.result.text import align, format_numbers, format_p, r_coefficients
 FloatArray = npt.NDArray[np.float64]
 
 WIDTH = 100
+# of validation rows, by the kind of the response; of others log loss
+SCORES = {"number": "RMSE", "rating": "RMSE", "count": "mean deviance", "positive": "mean deviance"}
 HOW = {
     "reml": "REML",
     "ml": "maximum likelihood",
@@ -269,7 +271,7 @@ def _search(model: Model) -> list[str]:
         state = {"callback": "Ended by a callback", "interrupt": "Interrupted"}.get(info.stopped, state)
         lines = [f"{state} after {counted(len(info.history), 'sweep')} in {took} s"]
         if info.validation_rows:
-            score = "RMSE" if info.family == "gaussian" else "log loss"
+            score = SCORES.get(model.spec.kind, "log loss")
             best = f"{score} {info.score:.4f} on {counted(info.validation_rows, 'validation row')}"
             lines.append(f"Sweep {info.iterations} is kept, the best: {best}")
     elif info.mode_gradient is None:

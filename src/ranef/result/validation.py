@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import entr
 
 from ranef.artifact.model import Model
 from ranef.design.response import response_columns, response_values
@@ -48,7 +49,8 @@ def read_validation(validation: Any, seed: int) -> Validation:
 class Validator:
     """The error of a model's predictions on the validation rows; they are read at the first call.
 
-    The root mean square; outside the Gaussian family minus the mean log-likelihood of a row, but for a constant.
+    The root mean square for numbers and ratings; log loss, of a trial, for outcomes and categories; for counts and
+    positive numbers the family's mean deviance.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ class Validator:
         if model.spec.kind == "number":
             predicted = eta if self._clip is None else np.clip(eta, *self._clip)
             return float(np.sqrt(np.mean((predicted - y) ** 2)))
-        return -float(np.mean(model.family.loglik(y, eta, trials, model.phi)))
+        return _loss(model, y, eta, trials)
 
     def _rows(self, model: Model) -> tuple[Rows, FloatArray, FloatArray | None]:
         roles = response_columns(model.spec.response)
@@ -98,6 +100,21 @@ class Validator:
         if not kept.any():
             raise DataError("validation=: no row has a response and a prediction; give other rows")
         return _taken(rows, kept), y[kept], None if trials is None else trials[kept]
+
+
+def _loss(model: Model, y: FloatArray, eta: FloatArray, trials: FloatArray | None) -> float:
+    """Of another response than a Gaussian one, by the measure that `ranef.evaluate` has first for it."""
+    family, kind = model.family, model.spec.kind
+    if kind == "rating":
+        return float(np.sqrt(np.mean((family.mean(eta) - y) ** 2)))
+    if kind in ("binary", "proportion", "ordered"):
+        weights = np.ones(len(y)) if trials is None else trials
+        total = -float(np.sum(family.loglik(y, eta, trials, model.phi)))
+        if kind == "proportion":
+            # a binomial family counts from the proportions themselves
+            total += float(np.sum(weights * (entr(y) + entr(1 - y))))
+        return total / float(weights.sum())
+    return float(np.mean(family.deviance_residuals(y, eta, trials, model.phi) ** 2))
 
 
 def _taken(rows: Rows, kept: npt.NDArray[np.bool_]) -> Rows:
