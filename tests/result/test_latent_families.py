@@ -83,6 +83,7 @@ def test_recovers_what_generated_the_data(data, name):
         "1 + latent(user, item, rank=2) + latent(job, item, rank=1)",
     ],
 )
+@pytest.mark.filterwarnings("ignore::ranef.errors.SingularFitWarning")
 @pytest.mark.parametrize("name", RESPONSES)
 def test_the_bound_never_falls(data, name, right):
     left, family, link = RESPONSES[name]

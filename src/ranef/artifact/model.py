@@ -133,6 +133,8 @@ class FitInfo(msgspec.Struct, frozen=True):
         The different values of a Gaussian response that looks like ratings, ascending.
     clip : tuple of float or None
         Where predictions of a Gaussian response are clipped.
+    dropped_terms : tuple of str
+        Latent terms that variational Bayes has shrunk to nothing.
     fixed_variance, random_variance : float
         Variance over the rows of the fixed part; mean over the rows of the random effects' variance (for R2).
     """
@@ -177,6 +179,7 @@ class FitInfo(msgspec.Struct, frozen=True):
     score: float = float("nan")
     ratings: tuple[float, ...] = ()
     clip: tuple[float, float] | None = None
+    dropped_terms: tuple[str, ...] = ()
 
     @property
     def mode_gradient(self) -> float | None:

@@ -92,6 +92,8 @@ def _advice(name: str, known: Collection[str]) -> Iterator[str]:
         yield f"There is '{spaced}': spaces are part of a name; rename the column."
     elif close:
         yield f"Did you mean {' or '.join(f'`{one}`' for one in close)}?"
+    # a key is a column of the data and of a table of attributes
+    known = list(dict.fromkeys(known))
     if not known:
         yield "There are none."
     elif len(known) <= _FEW:

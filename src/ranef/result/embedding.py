@@ -21,6 +21,9 @@ from ranef.table.encode import look_up
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+# share of the variance below which an axis is what rounding leaves
+NOTHING = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
@@ -188,9 +191,11 @@ def axes_table(embedding: Embedding, n: int, names: Sequence[Any] | None, called
     """
     scores, share = principal_axes(embedding)
     n = min(n, len(scores))
+    # components that vanished have no levels to show
+    axes = np.flatnonzero(share > NOTHING) if share.any() else np.arange(len(share))
     place, axis, number = list[int](), list[int](), list[int]()
     end = list[str]()
-    for a in range(scores.shape[1]):
+    for a in axes.tolist():
         order = np.argsort(-scores[:, a], kind="stable")
         for side, found in (("high", order[:n]), ("low", order[::-1][:n])):
             place += found.tolist()

@@ -178,6 +178,7 @@ def _together(
         df=model.info.df + own.df - 1,
         converged=model.info.converged and own.converged,
         stopped=own.stopped,
+        dropped_terms=own.dropped_terms,
         iterations=own.iterations,
         history=own.history,
         score=own.score,

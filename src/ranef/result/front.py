@@ -409,7 +409,7 @@ def fit(
             if held is not None:
                 validator = Validator(held.source or source, design.held_out, tables, limits)
             fields = [field.name for term in design.spec.latent for side in term.sides for field in side]
-            check_penalty(penalty, [*fields, *(group.name for group in design.spec.groups)])
+            check_penalty(penalty, list(dict.fromkeys([*fields, *(group.name for group in design.spec.groups)])))
             model = fit_factors(
                 design,
                 pool,

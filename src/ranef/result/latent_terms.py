@@ -21,6 +21,8 @@ def latent_terms(model: Model) -> list[str]:
     lines = ["Latent terms:"]
     for spec, term in zip(model.spec.latent, model.latent, strict=True):
         lines += textwrap.wrap(f"{spec.text}, rank {term.rank}", WIDTH - 1, initial_indent=" ", subsequent_indent="   ")
+        if spec.text in model.info.dropped_terms:
+            lines += [" Dropped: the vectors are as good as zero. See method='gibbs'"]
         fields = list(zip(spec.sides, term.sides, strict=True))
         names = [one.name for specs, _ in fields for one in specs]
         models = [one for _, side in fields for one in side]

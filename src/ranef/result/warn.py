@@ -66,8 +66,9 @@ def warn_about_fit(model: Model, numbers: str | None = None) -> None:
         )
         if info.method == "vb":
             message = (
-                f"not converged after {counted(info.iterations, 'sweep')}: the bound still rises. Raise "
-                "max_iterations; predictions are often as good already"
+                f"not converged after {counted(info.iterations, 'sweep')}: the bound still rises, or the "
+                "likelihood of the mixed model beside the vectors. Raise max_iterations; predictions are often as good "
+                "already"
             )
         elif info.method == "map":
             message = (
@@ -81,6 +82,13 @@ def warn_about_fit(model: Model, numbers: str | None = None) -> None:
                 "max_iterations"
             )
         warn(message if numbers is None else f"{message.partition('. Raise')[0]}: {numbers}", ConvergenceWarning)
+    if info.dropped_terms:
+        message = (
+            f"variational Bayes dropped {', '.join(info.dropped_terms)}: its vectors are as good as zero, which "
+            "is what becomes of them where levels have few rows each. method='gibbs' keeps what there is; validation= "
+            "keeps the sweep that predicts best; attributes and histories in the sides tell more of each level"
+        )
+        warn(message, SingularFitWarning)
     if info.singular:
         message = (
             "boundary (singular) fit: a variance is estimated as zero or a correlation as one; the random effects may "

@@ -41,6 +41,8 @@ Method = Literal["vb", "map"]
 AUTO_RANK = 32
 # share of the residual variance below which a component's products have vanished
 VANISHED = 1e-3
+# variance of the products below which a term is reported as dropped: of the residual's, and of what the prior says
+DROPPED_OF_RESIDUAL, DROPPED_OF_PRIOR = 1e-2, 5e-2
 # of the variational sweeps that learn penalties
 LEARNING_TOLERANCE, LEARNING_SWEEPS = 1e-3, 50
 # where the response is linearised: how often, and sweeps towards the mode in between
@@ -134,9 +136,15 @@ def fit_factors(
             problem, additive, response, phi, earlier, penalty, engine, seed, tolerance, max_sweeps, following
         )
     offset = np.zeros(len(design.y)) if design.offset is None else np.array(design.offset)
-    for term in range(len(ranks)):
+    dropped = []
+    for term, spec in enumerate(design.spec.latent):
+        sums = np.zeros(2)
         for first, last in row_pieces(len(offset)):
-            offset[first:last] += problem.scaling.y_scale * products(found.state, term, slice(first, last))
+            part = products(found.state, term, slice(first, last))
+            sums += part.sum(), part @ part
+            offset[first:last] += problem.scaling.y_scale * part
+        if method == "vb" and _is_dropped(problem, found, term, sums / len(offset)):
+            dropped.append(spec.text)
     sigma2 = found.parameters.sigma2 * problem.scaling.y_scale**2
     covariances = effect_covariances(problem, found.parameters) if method == "map" else None
     rest = fit_additive.given(offset, sigma2, covariances, additive)
@@ -152,6 +160,7 @@ def fit_factors(
         stopped=found.stopped,
         iterations=found.kept,
         score=found.history[found.kept - 1].score,
+        dropped_terms=tuple(dropped),
         history=found.history,
         seconds=time.perf_counter() - begun,
     )
@@ -238,6 +247,24 @@ def _mode(
         # nothing but the residuals tells their variance: penalties stay what they are
         parameters = rescaled(parameters, weighted_squares(found.state, engine) / len(found.state.residual))
     return replace(found, parameters=parameters)
+
+
+def _is_dropped(problem: Problem, found: Searched, number: int, moments: FloatArray) -> bool:
+    """Whether the mean vectors of a term predict as good as nothing.
+
+    Parameters
+    ----------
+    moments : float64 array, shape (2,)
+        Mean and mean square over the rows of their products.
+    """
+    term, sides = problem.sides.terms[number], problem.sides.sides
+    priors = [
+        found.parameters.covariances[place][main_member(sides[place], term.rank)][: term.rank, : term.rank]
+        for place in term.sides
+    ]
+    prior = sum(float(np.sum(one * other)) for s, one in enumerate(priors) for other in priors[:s])
+    variance = float(moments[1] - moments[0] ** 2)
+    return variance < DROPPED_OF_RESIDUAL * found.parameters.sigma2 and variance < DROPPED_OF_PRIOR * prior
 
 
 def _parameters(problem: Problem) -> int:
