@@ -176,7 +176,7 @@ def test_the_joint_distribution_stays(name: str) -> None:
     assert np.all(np.abs(apart) < 4), apart
 
 
-@pytest.mark.parametrize("name", ["gaussian", "bernoulli", "probit", "ordinal"])
+@pytest.mark.parametrize("name", ["gaussian", "bernoulli", "probit", pytest.param("ordinal", marks=pytest.mark.long)])
 def test_the_joint_distribution_stays_in_a_short_run(name: str) -> None:
     apart = _compare(CASES[name], SHORT, 4, 5)
     assert np.all(np.abs(apart) < 4), apart

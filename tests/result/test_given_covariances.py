@@ -304,5 +304,5 @@ def test_bootstrap_refits_hold_what_was_given(family, given):
     for name in found.index.difference(["sd_(Intercept)|g", *(["sigma"] if len(given["grp"]) == 2 else [])]):
         widths = [table.loc[name, "upper"] - table.loc[name, "lower"] for table in (wald, found)]
         assert widths[1] == pytest.approx(widths[0], rel=0.3), name
-    again = fit.confint("bootstrap", replicates=200)
-    np.testing.assert_array_equal(np.asarray(again["lower"]), found["lower"].to_numpy())
+    one, again = (fit.confint("bootstrap", replicates=20) for _ in range(2))
+    np.testing.assert_array_equal(np.asarray(one["lower"]), np.asarray(again["lower"]))
