@@ -259,10 +259,12 @@ def add_members(first, last, start, levels, memberships, vectors, spread, out, o
     for u in range(first, last):
         for m in range(start[u], start[u + 1]):
             g, weight = levels[m], memberships[m]
+            # of the spreads' own type: they are long
+            square = out_spread.dtype.type(weight * weight)
             for j in range(out.shape[1]):
                 out[u, j] += weight * vectors[g, j]
             for j in range(out_spread.shape[1]):
-                out_spread[u, j] += weight * weight * spread[g, j]
+                out_spread[u, j] += square * spread[g, j]
 
 
 @njit(nogil=True, cache=True)
