@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ranef.kernel.blocks import BLOCK, TOGETHER, add_blocks
+from ranef.kernel.blocks import BLOCK, TOGETHER, add_row
 from ranef.kernel.factor_rows import PANEL, accumulate, keep_moments, shift_rows, spread_times, step
 
 # units that are summed in float32, before their sums are added in float64
@@ -108,9 +108,9 @@ def _add_units(d, together, factors, grams, moved, sums):
     for i in range(d):
         for n in range(TOGETHER):
             factors[2, n] = factors[0, n] * moved[together[n], i // BLOCK, i % BLOCK]
-        for block in range(i // BLOCK + 1):
-            add_blocks(grams, together, at, moved, block, factors, sums)
-            at += 1
+        blocks = i // BLOCK + 1
+        add_row(grams, together, at, blocks, moved, factors, sums)
+        at += blocks
 
 
 @njit(nogil=True, cache=True)
