@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.linalg import solve_triangular
+from scipy.stats import chi2
 
 import ranef
 
@@ -280,6 +281,44 @@ def test_the_stochastic_search_of_a_generalized_model_beside_given_covariances(m
     off = (one["vcov"] - other["vcov"])[~held]
     assert (off.abs() <= 4 * one["mcse"][~held] + 1e-6).all()
     assert drawn.deviance == pytest.approx(exact.deviance, abs=8 * drawn.loglik_mcse + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("response", "family", "given"),
+    [
+        ("y", "gaussian", {"h": None, "residual": None}),
+        ("y", "gaussian", {"h": None}),
+        ("liked", "bernoulli", {"h": None, "residual": None}),
+        ("liked", "bernoulli", {"residual": None}),
+    ],
+)
+def test_profiles_hold_what_was_given(response, family, given):
+    """At a limit a fit that is given this one too is worse by the quantile."""
+    data, known = rows(), table(**given)
+    formula = FORMULA.replace("y", response, 1)
+    options = {"family": family, "method": "ml" if family == "gaussian" else "laplace"}
+    fit = ranef.fit(formula, data, covariance=known, **options)
+    found = pd.DataFrame(fit.confint("profile")).set_index("parameter")
+    held = [name for name in found.index if name.rpartition("|")[2] in {*known["grp"]}]
+    held += [] if "residual" in given else ["sigma"]
+    assert found.loc[held, ["lower", "upper"]].isna().all(axis=None)
+    quantile = chi2.ppf(0.95, 1)
+    names = {"sd_(Intercept)|h": ("h", "(Intercept)"), "sigma": ("Residual", None)}
+    for name in found.index.intersection(list(names)).difference(held):
+        for limit in found.loc[name, ["lower", "upper"]]:
+            rows_of_it = pd.DataFrame([(*names[name], None, limit**2)], columns=known.columns)
+            there = ranef.fit(formula, data, covariance=pd.concat([known, rows_of_it]), **options)
+            rise = there.deviance - fit.deviance
+            assert rise == pytest.approx(quantile, abs=2e-3) if limit > 0 else rise < quantile, name
+    for limit in found.loc["x", ["lower", "upper"]]:
+        there = ranef.fit(
+            formula.replace("~ x", "~ 1"),
+            data.assign(known=limit * data["x"]),
+            covariance=known,
+            offset="known",
+            **options,
+        )
+        assert there.deviance - fit.deviance == pytest.approx(quantile, abs=2e-3)
 
 
 @pytest.mark.parametrize(

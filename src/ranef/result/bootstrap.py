@@ -13,19 +13,17 @@ from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
 from ranef.errors import ConvergenceWarning, FitError
-from ranef.learn.assemble import Problem, natural
-from ranef.learn.criterion import Evaluation
+from ranef.learn.assemble import natural
 from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, Method, prepare, theta_of
-from ranef.learn.held import Given, Held, hold, whole_point
+from ranef.learn.held import Held, whole_point
 from ranef.learn.likelihood import likelihood
 from ranef.learn.minimise import minimise
 from ranef.learn.prepared import holding_of
-from ranef.learn.unprofiled import Unprofiled
 from ranef.result.covariance import given_of_fit, is_given
 from ranef.result.options import check_whole
 from ranef.result.parameters import Parameter, values_of
 from ranef.result.progress import Count
-from ranef.result.restart import at_estimates, objective_of
+from ranef.result.restart import at_estimates, least, objective_of
 from ranef.result.simulate import draws
 from ranef.result.warn import warn
 
@@ -128,7 +126,7 @@ def _gaussian(model: Model, design: Design, wanted: Sequence[Parameter], engine:
     def refit(y: FloatArray) -> FloatArray | None:
         try:
             problem = prepare(replace(design, y=y), method, engine)
-            at = _least(problem, given, theta_of(problem, relative), sigma2)
+            at = least(problem, given, theta_of(problem, relative), sigma2)
         except FitError:
             return None
         if at is None:
@@ -140,19 +138,6 @@ def _gaussian(model: Model, design: Design, wanted: Sequence[Parameter], engine:
         return values_of(wanted, ordered, float(np.sqrt(variance)), beta)
 
     return refit
-
-
-def _least(problem: Problem, given: Given | None, theta: FloatArray, sigma2: float) -> Evaluation | None:
-    """Where the criterion is least, from ``theta`` on, with what was given at its values; None if not found."""
-    criterion, scaling = problem.criterion, problem.scaling
-    if given is None:
-        found = minimise(criterion, theta, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
-        return found.at if found.converged else None
-    holding = hold(problem.layout, given, scaling.z_back, scaling.y_scale, 1, gaussian=True)
-    held = Held(Unprofiled(criterion, criterion), holding)
-    start = np.append(theta, np.log(sigma2 / scaling.y_scale**2))[holding.free]
-    found = minimise(held, start, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
-    return whole_point(found.at, holding) if found.converged else None
 
 
 def _generalized(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> Refit:

@@ -111,7 +111,7 @@ def confint(
 
 
 def _check_kept(model: Model, method: str) -> None:
-    held, locked = model.info.held, model.info.locked
+    locked = model.info.locked
     if model.latent:
         raise OptionError(
             f"method={method!r} needs a likelihood, which a model with latent() has not; use method='wald'"
@@ -120,11 +120,6 @@ def _check_kept(model: Model, method: str) -> None:
         raise OptionError(
             f"method={method!r} learns every coefficient anew, but those of {', '.join(locked)} are kept from an "
             "earlier fit; use method='wald'"
-        )
-    if held and method == "profile":
-        raise OptionError(
-            f"method='profile' learns every variance anew, but the fit has given ones ({', '.join(held)}); use "
-            "method='wald' or 'bootstrap'"
         )
 
 

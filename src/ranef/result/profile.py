@@ -23,12 +23,14 @@ from ranef.engine.threads import Engine
 from ranef.errors import ConvergenceWarning, FitError
 from ranef.learn.assemble import Problem, natural
 from ranef.learn.criterion import Evaluation
-from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE, prepare, theta_of
-from ranef.learn.minimise import Minimum, minimise
+from ranef.learn.gaussian import prepare, theta_of
+from ranef.learn.held import Given
+from ranef.result.covariance import given_of_fit, is_given
 from ranef.result.crossing import above, crossing
 from ranef.result.parameters import Parameter, values_of
 from ranef.result.profile_generalized import generalized_profile
 from ranef.result.progress import Count
+from ranef.result.restart import least
 from ranef.result.surface import path_of
 from ranef.result.warn import warn
 
@@ -43,7 +45,8 @@ class _Fit:
     """The maximum-likelihood fit that is profiled, in response units."""
 
     problem: Problem
-    found: Minimum[Evaluation]
+    at: Evaluation
+    given: Given | None
     sigma: float
     covariances: tuple[FloatArray, ...]
     values: FloatArray
@@ -74,7 +77,8 @@ def profile_limits(
     -------
     lower, upper : float64 arrays, shape (parameters,)
         A standard deviation's lower limit is 0, and a correlation's limits are -1 and 1, where the profile stays below
-        the quantile up to there. NaN where no limit was found.
+        the quantile up to there. NaN where no limit was found, and for covariances that were given: profiles of the
+        others hold them.
 
     Warns
     -----
@@ -88,6 +92,8 @@ def profile_limits(
     failed: list[str] = []
     done: dict[tuple[int, int] | None, int] = {}
     for place, one in enumerate(wanted):
+        if is_given(model, one):
+            continue
         shared = _shared(model, one)
         if shared in done:
             limits[:, place] = limits[:, done[shared]]
@@ -125,18 +131,18 @@ def _gaussian(
 
 def _fit(model: Model, design: Design, wanted: Sequence[Parameter], engine: Engine) -> _Fit:
     problem = prepare(design, "ml", engine)
+    sigma2, given = model.info.sigma**2, given_of_fit(model)
     relative = {
-        spec.name: group.covariance / model.info.sigma**2
-        for spec, group in zip(model.spec.groups, model.groups, strict=True)
+        spec.name: group.covariance / sigma2 for spec, group in zip(model.spec.groups, model.groups, strict=True)
     }
-    found = minimise(problem.criterion, theta_of(problem, relative), tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
-    if not found.converged:
+    at = least(problem, given, theta_of(problem, relative), sigma2)
+    if at is None:
         raise FitError("the maximum-likelihood fit to be profiled did not converge; try method='bootstrap'")
-    variance, by_name = natural(problem, found.at)
+    variance, by_name = natural(problem, at)
     covariances = tuple(by_name[spec.name] for spec in model.spec.groups)
     sigma, scaling = math.sqrt(variance), problem.scaling
-    beta = scaling.least_squares + scaling.y_scale * scaling.x_back @ found.at.system.beta
-    return _Fit(problem, found, sigma, covariances, values_of(wanted, covariances, sigma, beta))
+    beta = scaling.least_squares + scaling.y_scale * scaling.x_back @ at.system.beta
+    return _Fit(problem, at, given, sigma, covariances, values_of(wanted, covariances, sigma, beta))
 
 
 def _limits(
@@ -173,13 +179,13 @@ def _reach(model: Model, one: Parameter, estimate: float, fitted: _Fit) -> tuple
 
 def _covariance_rise(one: Parameter, fitted: _Fit) -> Callable[[float], float]:
     """How much the deviance rises above its minimum with a standard deviation, correlation or sigma held at a value."""
-    problem, minimum = fitted.problem, fitted.found.at.deviance
+    problem, minimum = fitted.problem, fitted.at.deviance
     known: list[tuple[float, FloatArray]] = []
 
     def rise(value: float) -> float:
         if one.kind == "sigma" and value <= 0:
             return math.inf
-        path = path_of(problem, fitted.covariances, fitted.sigma, one, value)
+        path = path_of(problem, fitted.covariances, fitted.sigma, one, value, fitted.given)
         start = min(known, key=lambda pair: abs(pair[0] - value))[1] if known else path.start
         if not len(start):
             return above(path.evaluate(problem, start)[0] - minimum)
@@ -215,7 +221,7 @@ def _correlation_rise(one: Parameter, fitted: _Fit) -> Callable[[float], float]:
 
 def _fixed_rise(design: Design, one: Parameter, fitted: _Fit, engine: Engine) -> Callable[[float], float]:
     """The same for a fixed effect: its column times the value becomes part of the offset."""
-    minimum, theta = fitted.found.at.deviance, fitted.found.at.theta
+    minimum, theta = fitted.at.deviance, fitted.at.theta[: fitted.problem.layout.parameters]
     columns = fitted.problem.scaling.columns
     x = design.x[:, columns[one.i]]
     others = np.ascontiguousarray(design.x[:, [c for c in columns if c != columns[one.i]]])
@@ -223,9 +229,9 @@ def _fixed_rise(design: Design, one: Parameter, fitted: _Fit, engine: Engine) ->
 
     def rise(value: float) -> float:
         problem = prepare(replace(design, x=others, offset=offset + value * x), "ml", engine)
-        found = minimise(problem.criterion, theta, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
-        if not found.converged:
+        at = least(problem, fitted.given, theta, fitted.sigma**2)
+        if at is None:
             raise FitError(f"the search with it held at {value:.4g} did not converge")
-        return above(found.at.deviance - minimum)
+        return above(at.deviance - minimum)
 
     return rise

@@ -20,10 +20,12 @@ from ranef.engine.threads import Engine
 from ranef.errors import FitError
 from ranef.family.base import LARGEST_LOG
 from ranef.learn.generalized import MAX_ITERATIONS, TOLERANCE
+from ranef.learn.held import Given, Held, nothing_given, whole_point
 from ranef.learn.laplace import Laplace, LaplacePoint
 from ranef.learn.minimise import minimise
-from ranef.learn.prepared import Generalized
+from ranef.learn.prepared import Generalized, holding_of
 from ranef.prior import Layout
+from ranef.result.covariance import given_of_fit
 from ranef.result.crossing import above, crossing
 from ranef.result.parameters import Parameter, values_of
 from ranef.result.restart import at_estimates, objective_of
@@ -53,6 +55,8 @@ class Profiled:
         Of each grouping factor, raw units.
     spread : float64 array, shape (others, others)
         A root of the covariance of ``(beta, phi)`` given the rest: it shapes the coordinates and where searches begin.
+    given : Given
+        Covariances that no search moves.
     """
 
     prepared: Generalized
@@ -60,6 +64,7 @@ class Profiled:
     at: LaplacePoint
     covariances: tuple[FloatArray, ...]
     spread: FloatArray
+    given: Given
 
     @property
     def others(self) -> FloatArray:
@@ -134,14 +139,20 @@ def _profiled(model: Model, design: Design, engine: Engine) -> Profiled:
     scaling, layout = prepared.scaling, prepared.layout
     m, p = layout.parameters, prepared.of.pattern.cross.fixed
     laplace = objective_of(prepared.of, layout, False, parameters[m : m + p], model.info.quadrature)
-    found = minimise(laplace, parameters, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+    given = given_of_fit(model) or nothing_given(layout)
+    holding = holding_of(prepared, given, len(parameters) - m)
+    held = Held(laplace, holding)
+    found = minimise(held, parameters[holding.free], tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
     if not found.converged:
         raise FitError("the fit to be profiled did not converge; try method='bootstrap'")
     roots = [back @ factor for back, factor in zip(scaling.z_back, found.at.factors, strict=True)]
-    precision = found.at.metric[layout.parameters :, layout.parameters :] / 2
+    # what is held are covariances
+    learned = m - holding.count
+    precision = found.at.metric[learned:, learned:] / 2
     values, vectors = np.linalg.eigh((precision + precision.T) / 2)
     spread = vectors / np.sqrt(np.maximum(values, 1e-12 * max(values, default=1.0)))
-    return Profiled(prepared, laplace, found.at, tuple(root @ root.T for root in roots), spread)
+    covariances = tuple(root @ root.T for root in roots)
+    return Profiled(prepared, laplace, whole_point(found.at, holding), covariances, spread, given)
 
 
 def _logarithmic(profiled: Profiled, one: Parameter) -> bool:
@@ -257,7 +268,9 @@ def _slice(profiled: Profiled, one: Parameter, value: float) -> Slice:
     groups = zip(prepared.design.spec.groups, profiled.covariances, prepared.scaling.z_back, strict=True)
     for g, (spec, covariance, back) in enumerate(groups):
         own = one if one.group == g else None
-        base, moves, at, _ = group_path(spec, covariance, np.linalg.norm(back, axis=1), own, value)
+        base, moves, at, _ = group_path(
+            spec, covariance, np.linalg.norm(back, axis=1), own, value, profiled.given.covariances[g]
+        )
         bases.append(base)
         directions.append(moves)
         start.append(at)

@@ -1,4 +1,4 @@
-"""A generalized model's fit as a point of its likelihood again, for profiles and replicates that start there."""
+"""A fit as a point of its likelihood again, for profiles and replicates that start there."""
 
 from __future__ import annotations
 
@@ -8,18 +8,40 @@ import numpy.typing as npt
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
+from ranef.learn.assemble import Problem
+from ranef.learn.criterion import Evaluation
+from ranef.learn.gaussian import MAX_ITERATIONS, TOLERANCE
+from ranef.learn.held import Given, Held, hold, whole_point
 from ranef.learn.laplace import EXACT, Laplace, origin
 from ranef.learn.likelihood import Likelihood
+from ranef.learn.minimise import minimise
 from ranef.learn.mode import Exact
 from ranef.learn.prepared import Generalized, prepare_generalized
 from ranef.learn.quadrature import Quadrature
+from ranef.learn.unprofiled import Unprofiled
 from ranef.prior import Layout
 
 FloatArray = npt.NDArray[np.float64]
 
 
+def least(problem: Problem, given: Given | None, theta: FloatArray, sigma2: float) -> Evaluation | None:
+    """Where a Gaussian criterion is least, from ``theta`` on, with what was given at its values; None if not found."""
+    criterion, scaling = problem.criterion, problem.scaling
+    if given is None:
+        found = minimise(criterion, theta, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+        return found.at if found.converged else None
+    holding = hold(problem.layout, given, scaling.z_back, scaling.y_scale, 1, gaussian=True)
+    held = Held(Unprofiled(criterion, criterion), holding)
+    start = np.append(theta, np.log(sigma2 / scaling.y_scale**2))[holding.free]
+    found = minimise(held, start, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+    return whole_point(found.at, holding) if found.converged else None
+
+
 def at_estimates(model: Model, design: Design, engine: Engine) -> tuple[Generalized, FloatArray]:
-    """The rows made ready for a search, and the fit's estimates ``(theta, beta, phi)`` in internal coordinates."""
+    """A generalized model's rows made ready for a search, and its estimates.
+
+    These are ``(theta, beta, phi)`` in internal coordinates.
+    """
     prepared = prepare_generalized(design, model.family, engine)
     into = [np.linalg.inv(back) for back in prepared.scaling.z_back]
     covariances = [one @ group.covariance @ one.T for one, group in zip(into, model.groups, strict=True)]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ranef.design.spec import GroupSpec, TermSpec
 from ranef.learn.assemble import Problem
+from ranef.learn.held import Given, nothing_given
 from ranef.prior import Structure, factor_of
 from ranef.result.parameters import Parameter
 from ranef.solve.elimination import by_block, multiply
@@ -109,8 +110,19 @@ class Path:
         return slope.deviance, np.concatenate([*parts, last])
 
 
-def path_of(problem: Problem, covariances: Sequence[FloatArray], sigma: float, held: Parameter, value: float) -> Path:
-    """The path on which ``held`` (not a fixed effect) is ``value``, starting near given estimates."""
+def path_of(
+    problem: Problem,
+    covariances: Sequence[FloatArray],
+    sigma: float,
+    held: Parameter,
+    value: float,
+    given: Given | None = None,
+) -> Path:
+    """The path on which ``held`` (not a fixed effect) is ``value``, starting near given estimates.
+
+    What was ``given`` stays there.
+    """
+    known = (nothing_given(problem.layout) if given is None else given).covariances
     bases, directions, start = [], [], []
     bounds: list[tuple[float | None, float | None]] = []
     for g, (spec, group, covariance) in enumerate(
@@ -119,7 +131,7 @@ def path_of(problem: Problem, covariances: Sequence[FloatArray], sigma: float, h
         back = problem.scaling.z_back[g]
         unit = sigma * np.linalg.norm(back, axis=1)
         own = held if held.group == g else None
-        base, moves, at, low = group_path(spec, covariance, unit, own, value)
+        base, moves, at, low = group_path(spec, covariance, unit, own, value, known[g])
         # coordinates in units of about a standard error of a relative size
         scale = np.maximum(np.abs(moves).max(axis=2) @ np.maximum(np.sqrt(np.diag(covariance)), 0.1 * unit), 1e-300)
         scale /= np.sqrt(len(group.levels))
@@ -127,7 +139,7 @@ def path_of(problem: Problem, covariances: Sequence[FloatArray], sigma: float, h
         directions.append(moves * scale[:, None, None])
         start.append(at / scale)
         bounds += [(bound, None) for bound in low]
-    held_sigma = value if held.kind == "sigma" else None
+    held_sigma = value if held.kind == "sigma" else sigma if given is not None and given.sigma2 is not None else None
     rate = 1 / math.sqrt(problem.criterion.cross.rows)
     if held_sigma is None:
         start.append(np.array([math.log(sigma) / rate]))
@@ -137,9 +149,17 @@ def path_of(problem: Problem, covariances: Sequence[FloatArray], sigma: float, h
 
 
 def group_path(
-    spec: GroupSpec, covariance: FloatArray, unit: FloatArray, held: Parameter | None, value: float
+    spec: GroupSpec,
+    covariance: FloatArray,
+    unit: FloatArray,
+    held: Parameter | None,
+    value: float,
+    given: Sequence[FloatArray | None],
 ) -> tuple[FloatArray, FloatArray, FloatArray, list[float | None]]:
-    """Base, directions, starting coordinates and lower bounds of one factor, all its terms together."""
+    """Base, directions, starting coordinates and lower bounds of one factor, all its terms together.
+
+    A term whose covariance is ``given`` does not move.
+    """
     k = len(covariance)
     base = np.zeros((k, k))
     directions: list[FloatArray] = [np.zeros((0, k, k))]
@@ -147,6 +167,10 @@ def group_path(
     bounds: list[float | None] = []
     for t, term in enumerate(spec.terms):
         own = slice(term.start, term.start + term.size)
+        known = given[t]
+        if known is not None:
+            base[own, own] = factor_of(known)
+            continue
         mine = held if held is not None and held.term == t else None
         term_base, moves, at, low = _term_path(term, covariance[own, own], unit[own], mine, value)
         base[own, own] = term_base
