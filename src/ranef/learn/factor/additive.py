@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +19,17 @@ from ranef.learn.held import Given
 from ranef.learn.start import Start
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def quickly_fitted(design: Design) -> Design:
+    """Where sweeps and chains begin: without latent terms, and without bags, histories and walks.
+
+    These tie levels to each other, so that their mixed model may take longer than all sweeps, which soon have their
+    effects.
+    """
+    own = [g for g, group in enumerate(design.groups) if group.membership is None and group.walk is None]
+    spec = msgspec.structs.replace(design.spec, latent=(), groups=tuple(design.spec.groups[g] for g in own))
+    return replace(design, latent=(), spec=spec, groups=tuple(design.groups[g] for g in own))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +64,13 @@ class Additive:
         )
 
     def given(
-        self, offset: FloatArray, sigma2: float, covariances: Sequence[FloatArray] | None, before: Model
+        self,
+        offset: FloatArray,
+        sigma2: float,
+        begin: Sequence[FloatArray],
+        before: Model,
+        *,
+        held: bool = False,
     ) -> Model:
         """Given the latent terms' products.
 
@@ -62,19 +80,19 @@ class Additive:
             Products and all.
         sigma2 : float
             Residual variance, which a Gaussian model is given.
-        covariances : sequence of float64 arrays (k, k), optional
-            Of each grouping factor, to be held; else they are learned.
+        begin : sequence of float64 arrays (k, k)
+            Covariances of each grouping factor: where the search begins, or what is ``held``.
         before : Model
-            As `alone` returned it.
+            Where the sweeps began: its fixed effects, and the modes of the factors that it has.
         """
         groups = self.design.spec.groups
         design = replace(self.design, offset=offset)
         terms: tuple[tuple[FloatArray | None, ...], ...] = tuple((None,) * len(spec.terms) for spec in groups)
         names: tuple[str, ...] = ()
-        if covariances is not None:
+        if held:
             places = [[slice(t.start, t.start + t.size) for t in spec.terms] for spec in groups]
             terms = tuple(
-                tuple(covariance[own, own] for own in of) for of, covariance in zip(places, covariances, strict=True)
+                tuple(covariance[own, own] for own in of) for of, covariance in zip(places, begin, strict=True)
             )
             names = tuple(
                 spec.name if t == 0 else f"{spec.name}.{t}" for spec in groups for t in range(len(spec.terms))
@@ -87,12 +105,16 @@ class Additive:
                 solver=self.solver,
                 probes=self.probes,
                 seed=self.seed,
-                start={s.name: g.covariance / sigma2 for s, g in zip(groups, before.groups, strict=True)},
+                start={spec.name: covariance / sigma2 for spec, covariance in zip(groups, begin, strict=True)},
                 given=Given(terms, sigma2, (*names, "Residual")),
             )
+        modes = {spec.name: group.modes for spec, group in zip(before.spec.groups, before.groups, strict=True)}
         start = Start(
-            covariances={s.name: g.covariance for s, g in zip(groups, before.groups, strict=True)},
-            modes={s.name: g.modes for s, g in zip(groups, before.groups, strict=True)},
+            covariances={spec.name: covariance for spec, covariance in zip(groups, begin, strict=True)},
+            modes={
+                spec.name: modes.get(spec.name, np.zeros((len(group.levels), len(spec.coefficients))))
+                for spec, group in zip(groups, self.design.groups, strict=True)
+            },
             beta=dict(zip(before.fixed_names, before.beta.tolist(), strict=True)),
             family=(before.info.family, before.info.link),
             phi=before.phi,
@@ -100,11 +122,11 @@ class Additive:
         return fit_generalized(
             design,
             self.family,
-            "joint" if covariances is not None else "laplace",
+            "joint" if held else "laplace",
             self.engine,
             solver=self.solver,
             probes=self.probes,
             seed=self.seed,
             start=start,
-            given=None if covariances is None else Given(terms, None, names),
+            given=Given(terms, None, names) if held else None,
         )

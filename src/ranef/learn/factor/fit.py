@@ -19,7 +19,7 @@ from ranef.design.fields import FieldDesign
 from ranef.engine.threads import Engine
 from ranef.family import Family
 from ranef.learn.factor import penalised, variational
-from ranef.learn.factor.additive import Additive
+from ranef.learn.factor.additive import Additive, quickly_fitted
 from ranef.learn.factor.earlier import Earlier, take_over
 from ranef.learn.factor.penalised import search_penalised, without_moments
 from ranef.learn.factor.penalties import Penalty, are_given, effect_covariances, rescaled, with_penalties
@@ -104,10 +104,7 @@ def fit_factors(
     FitError, OptionError
     """
     begun = time.perf_counter()
-    additive_spec = msgspec.structs.replace(design.spec, latent=())
-    additive_design = replace(design, latent=(), spec=additive_spec)
-    fit_additive = Additive(additive_design, family, engine, solver, probes, seed)
-    additive = fit_additive.alone()
+    additive = Additive(quickly_fitted(design), family, engine, solver, probes, seed).alone()
     ranks = [AUTO_RANK if term.rank is None else term.rank for term in design.latent]
     problem = prepare(design, ranks, engine, family)
     response = None if family is None else response_of(design, family)
@@ -146,8 +143,10 @@ def fit_factors(
         if method == "vb" and _is_dropped(problem, found, term, sums / len(offset)):
             dropped.append(spec.text)
     sigma2 = found.parameters.sigma2 * problem.scaling.y_scale**2
-    covariances = effect_covariances(problem, found.parameters) if method == "map" else None
-    rest = fit_additive.given(offset, sigma2, covariances, additive)
+    additive_design = replace(design, latent=(), spec=msgspec.structs.replace(design.spec, latent=()))
+    rest = Additive(additive_design, family, engine, solver, probes, seed).given(
+        offset, sigma2, effect_covariances(problem, found.parameters), additive, held=method == "map"
+    )
     info = msgspec.structs.replace(
         rest.info,
         method=method,

@@ -21,7 +21,7 @@ from ranef.family import Family
 from ranef.learn.augment import check_weights
 from ranef.learn.chains import Lengths
 from ranef.learn.convergence import rhat
-from ranef.learn.factor.additive import Additive
+from ranef.learn.factor.additive import Additive, quickly_fitted
 from ranef.learn.factor.chains import FactorDraws, run_factor_chains
 from ranef.learn.factor.conditional import priors_of
 from ranef.learn.factor.earlier import Earlier, take_over
@@ -87,7 +87,7 @@ def sample_factors(
         raise OptionError("prior: fixed effects have flat priors beside latent() or fm(); leave 'fixed' out")
     check_weights(family, design.weights)
     gaussian = family.kind == "number"
-    additive = Additive(_quickly_fitted(design), None if gaussian else family, engine, solver, None, seed).alone()
+    additive = Additive(quickly_fitted(design), None if gaussian else family, engine, solver, None, seed).alone()
     ranks = [AUTO_RANK if term.rank is None else term.rank for term in design.latent]
     problem = prepare(design, ranks, engine, None if gaussian else family)
     response = None if gaussian else response_of(design, family)
@@ -113,17 +113,6 @@ def sample_factors(
     info = msgspec.structs.replace(model.info, df=model.info.df + int(gaussian) + count, converged=_is_converged(found))
     latent = [_latent_model(term.sides, of) for term, of in zip(design.latent, found.fields, strict=True)]
     return replace(model, info=info, latent=tuple(latent))
-
-
-def _quickly_fitted(design: Design) -> Design:
-    """Where chains begin: without latent terms, and without bags, histories and walks.
-
-    These tie levels to each other, so that their mixed model may take longer than the chain, which soon has their
-    effects.
-    """
-    own = [g for g, group in enumerate(design.groups) if group.membership is None and group.walk is None]
-    spec = msgspec.structs.replace(design.spec, latent=(), groups=tuple(design.spec.groups[g] for g in own))
-    return replace(design, latent=(), spec=spec, groups=tuple(design.groups[g] for g in own))
 
 
 def _is_converged(found: FactorDraws) -> bool:

@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 from ranef.artifact.latent import FieldModel, LatentModel
 from ranef.artifact.model import GroupModel, Model
+from ranef.design.build import Group
 from ranef.design.fields import FieldDesign
+from ranef.design.spec import GroupSpec
 from ranef.learn.factor.start import Problem, effects_back
 from ranef.solve.sweeps import State
 
@@ -22,13 +24,17 @@ def snapshot(problem: Problem, additive: Model, state: State) -> Model:
     Parameters
     ----------
     additive : Model
-        Of the design without its latent terms; it lends what a state does not have.
+        Where sweeps begin; it lends what a state does not have.
     """
     scaling, design = problem.scaling, problem.design
     beta = additive.beta
     if len(state.beta):
         beta = scaling.least_squares + scaling.y_scale * scaling.x_back @ state.beta
-    groups = list(additive.groups)
+    known = {spec.name: group for spec, group in zip(additive.spec.groups, additive.groups, strict=True)}
+    groups = [
+        known.get(spec.name) or _empty(spec, group, len(beta))
+        for spec, group in zip(design.spec.groups, design.groups, strict=True)
+    ]
     for side, of in zip(state.sides.sides, state.coefficients, strict=True):
         for member, own in zip(side.members, of, strict=True):
             if member.group is not None:
@@ -49,6 +55,23 @@ def snapshot(problem: Problem, additive: Model, state: State) -> Model:
         groups=tuple(groups),
         attributes=design.attributes,
         latent=tuple(latent),
+    )
+
+
+def _empty(spec: GroupSpec, group: Group, fixed: int) -> GroupModel:
+    """A grouping factor of which nothing is known."""
+    levels, k = len(group.levels), len(spec.coefficients)
+    history = group.owners is not None
+    return GroupModel(
+        levels=group.levels,
+        combination=group.combination,
+        covariance=np.zeros((k, k)),
+        modes=np.zeros((levels, k)),
+        conditional=np.zeros((levels, k, k)),
+        sensitivity=np.zeros((levels, k, fixed)),
+        walk=group.walk,
+        membership=group.membership if history else None,
+        owners=group.owners,
     )
 
 
