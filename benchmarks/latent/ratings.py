@@ -91,8 +91,8 @@ BEST = "myFM Gibbs, history and attributes"
 PROBLEMS: Mapping[str, Problem] = {
     "ml-100k": Problem(
         splits.ml100k,
-        Chosen(8, 20, 100, 6),
-        Chosen(16, 20, 100, 3),
+        Chosen(16, 4, 16, 12),
+        Chosen(16, 4, 16, 8),
         8,
         Bars(0.878, 0.897),
         {
@@ -106,8 +106,8 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "ml-1m-random": Problem(
         partial(splits.ml1m, "random"),
-        Chosen(16, 15, 60, 12),
-        Chosen(32, 20, 50, 3),
+        Chosen(32, 4, 16, 24),
+        Chosen(16, 4, 16, 8),
         16,
         Bars(0.824, 0.835),
         {
@@ -121,8 +121,8 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "ml-1m-time": Problem(
         partial(splits.ml1m, "time"),
-        Chosen(8, 15, 45, 6),
-        Chosen(16, 20, 80, 3),
+        Chosen(16, 4, 16, 20),
+        Chosen(16, 4, 16, 6),
         8,
         Bars(0.853, 0.8695),
         {
@@ -137,8 +137,8 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "goodbooks": Problem(
         splits.goodbooks,
-        Chosen(4, 10, 40, 4),
-        Chosen(8, 10, 40, 5),
+        Chosen(16, 4, 16, 12),
+        Chosen(8, 4, 16, 6),
         8,
         Bars(0.800, 0.8219),
         {
@@ -164,6 +164,7 @@ def run(name: str) -> Section:
             fit = fitted(formula, part, options)
             seconds = time.perf_counter() - begun
             found[what].add(predicted(fit, part), seconds)
+            print(f"{name}, {what}: {rmse(part.y, found[what].predicted[-1]):.4f}, {seconds:.0f} s", flush=True)
     of_peers, missing = _of_peers(problem, parts)
     return _section(problem, parts, models, found, of_peers, missing)
 
