@@ -32,6 +32,11 @@ def test_structures_of_thresholds_are_nested():
     )
     table = columns(ranef.anova(equal, fit_of("ordinal")))
     assert table["df"][1] == 2
+    # what tells them apart
+    assert [name.rpartition(" [")[2] for name in table["model"]] == [
+        "ordinal (logit), equidistant thresholds]",
+        "ordinal (logit), flexible thresholds]",
+    ]
     assert table["chisq"][1] == pytest.approx(equal.deviance - fit_of("ordinal").deviance)
 
 

@@ -8,6 +8,7 @@ from ranef.errors import OptionError
 from ranef.result.compare import anova_table
 from ranef.result.fit import Fit, same_response
 from ranef.result.implicit_fit import ImplicitFit
+from ranef.result.text import family_text
 from ranef.table import to_library
 
 
@@ -22,10 +23,11 @@ def anova(*fits: Fit) -> Any:
     Returns
     -------
     table
-        In the library of the first fit's data. Several fits, ordered by their parameters: model (the formula), npar,
-        AIC, BIC, logLik, deviance, chisq, df, p; with a stochastic fit among them also chisq_mcse, the Monte-Carlo
-        standard error of chisq: where it exceeds 0.5 no verdict is given, and p is missing. One fit: a row for each
-        fixed term with its F test (Satterthwaite), or Wald's chi-squared test for families other than the Gaussian.
+        In the library of the first fit's data. Several fits, ordered by their parameters: model (the formula; with its
+        family, if these differ), npar, AIC, BIC, logLik, deviance, chisq, df, p; with a stochastic fit among them also
+        chisq_mcse, the Monte-Carlo standard error of chisq: where it exceeds 0.5 no verdict is given, and p is missing.
+        One fit: a row for each fixed term with its F test (Satterthwaite), or Wald's chi-squared test for families
+        other than the Gaussian.
 
     Raises
     ------
@@ -62,7 +64,11 @@ def anova(*fits: Fit) -> Any:
             raise OptionError(
                 "a fit of implicit feedback has no likelihood: ranef.evaluate.evaluate_ranking() compares"
             )
-    table = anova_table([fit.model for fit in fits], [fit.formula for fit in fits])
+    names = [fit.formula for fit in fits]
+    families = [family_text(fit.model.info) for fit in fits]
+    if len(set(families)) > 1:
+        names = [f"{name} [{family}]" for name, family in zip(names, families, strict=True)]
+    table = anova_table([fit.model for fit in fits], names)
     for other in fits[1:]:
         if not same_response(fits[0], other):
             raise OptionError(

@@ -19,6 +19,7 @@ FIT: Mapping[str, str] = {
     "na_action": "missing='drop' or missing='raise'",
     "control": "tolerance=, max_iterations= and solver=",
     "verbose": "progress=True",
+    "thresholds": "family=ranef.ordinal(thresholds=...)",
     "contrasts": 'C(x, "sum") and the like in the formula',
 }
 PREDICT: Mapping[str, str] = {

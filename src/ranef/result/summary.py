@@ -14,7 +14,7 @@ from ranef.result.criteria import aic, bic, icc, loglik, r2
 from ranef.result.latent_terms import latent_terms
 from ranef.result.satterthwaite import Ddf, check_ddf
 from ranef.result.tables import fixef_table, thresholds_table
-from ranef.result.text import align, format_numbers, format_p, r_coefficients
+from ranef.result.text import align, family_text, format_numbers, format_p, r_coefficients
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -98,10 +98,8 @@ def _heading(model: Model, formula: str, ddf: Ddf) -> list[str]:
         tests = f"t-tests use Satterthwaite's method{basis}"
         together = f"{text}; {tests}"
         lines = [together] if len(together) <= WIDTH else [*lines, tests]
-    if info.thresholds is not None:
-        lines.append(f"Family: ordinal ({info.link}), {info.thresholds} thresholds")
-    elif info.family != "gaussian":
-        lines.append(f"Family: {info.family.replace('_', ' ')} ({info.link})")
+    if info.family != "gaussian":
+        lines.append(f"Family: {family_text(info)}")
     lines += textwrap.wrap(f"Formula: {' '.join(formula.split())}", WIDTH, subsequent_indent=" " * 9)
     if model.spec.weights is not None:
         lines.append(f"Weights: {model.spec.weights}")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ranef.artifact.model import FitInfo
+
 SMALLEST_P = 2.2e-16
 
 
@@ -17,6 +19,12 @@ class Text(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def family_text(info: FitInfo) -> str:
+    """The family with its link, and the structure of an ordinal one's thresholds."""
+    structure = "" if info.thresholds is None else f", {info.thresholds} thresholds"
+    return f"{info.family.replace('_', ' ')} ({info.link}){structure}"
 
 
 def format_numbers(values: Sequence[float] | npt.NDArray[np.float64], digits: int = 4) -> list[str]:
