@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from ranef.design.build import Design, build_design
+from ranef.design.fields import bag_membership
 from ranef.errors import DataError, FormulaError
 from ranef.formula import parse
-from ranef.table import open_source
+from ranef.table import Levels, open_source
 
 DATA = {
     "y": [1.0, 2.5, 0.3, 4.0, 2.2, 1.7],
@@ -49,6 +50,24 @@ def test_bag_of_delimited_text(scale: str, power: float) -> None:
     expected = np.divide(counts, total[:, None], out=np.zeros_like(counts), where=total[:, None] > 0)
     np.testing.assert_allclose(weights(group.membership, 3)[group.codes], expected)
     assert "bag(genres)" not in made.column_levels
+
+
+@pytest.mark.parametrize(("scale", "norm"), [("sqrt", 2), ("mean", 1), ("sum", None)])
+def test_bags_with_weights_of_their_own(scale: str, norm: int | None) -> None:
+    bags = ["drama:2|comedy:0.5", "comedy", "crime : 3| drama", "", "drama:1|drama:1", "drama:2|comedy:0.5"]
+    made = design(f"y ~ (1 | bag(genres, scale = '{scale}', weights = ':'))", {**DATA, "genres": bags})
+    (group,) = made.groups
+    assert group.levels.labels == ("comedy", "crime", "drama")
+    own = np.array([[0.5, 0, 2], [1, 0, 0], [0, 3, 1], [0, 0, 0], [0, 0, 2], [0.5, 0, 2]])
+    size = np.ones(6) if norm is None else np.maximum(np.linalg.norm(own, norm, axis=1), 1e-300)
+    np.testing.assert_allclose(weights(group.membership, 3)[group.codes], own / size[:, None])
+    # a level is known by its name, whatever its weight
+    made = design("y ~ (1 | bag(genres, weights = ':'))", {**DATA, "genres": bags})
+    _, membership = bag_membership(made.spec.groups[0].field, Levels(pa.array(["drama:7", "opera:2"])), group.levels)
+    assert membership.level.tolist() == [2, -2]
+    for wrong in ("drama:x", "drama:-1", "drama:0", ":2"):
+        with pytest.raises(DataError, match="a positive number, such as drama:2"):
+            design("y ~ (1 | bag(genres, weights = ':'))", {**DATA, "genres": [wrong, *bags[1:]]})
 
 
 def test_bags_of_lists_are_those_of_text() -> None:
@@ -151,5 +170,5 @@ def test_lists_of_other_values() -> None:
 
 
 def test_one_column_is_one_bag() -> None:
-    with pytest.raises(FormulaError, match="two separators or scales"):
+    with pytest.raises(FormulaError, match="two separators, scales or weights"):
         design("y ~ (1 | bag(genres)) + latent(user, bag(genres, sep = ','), rank = 2)")

@@ -18,6 +18,7 @@ from ranef.formula.latent import owners_of
 from ranef.formula.nodes import Call, Expression, Formula, LatentField, Name, RandomTerm, Text
 from ranef.storage import MEMORY, Storage
 from ranef.table import Combination, Factor, Levels, Source, Table, interaction, used
+from ranef.table.arrow import from_texts
 from ranef.table.bags import bag_column, split_bags
 from ranef.table.encode import look_up
 from ranef.table.source import Made, with_columns
@@ -86,7 +87,7 @@ def fields_of(formula: Formula) -> tuple[FieldSpec, ...]:
     for spec, span in written:
         if found.setdefault(spec.name, spec) != spec:
             raise FormulaError(
-                f"{spec.name} stands here with two separators or scales; a column is one bag.",
+                f"{spec.name} stands here with two separators, scales or weights; a column is one bag.",
                 formula.text,
                 span.start,
                 span.end,
@@ -152,9 +153,41 @@ def bag_membership(spec: FieldSpec, bags: Levels, levels: Levels | None = None) 
         Of a fitted model: parts that are not among these have the level UNKNOWN, and come first.
     """
     start, part, parts = split_bags(bags.labels)
+    count = np.ones(len(part))
+    if spec.weights:
+        part, parts, count = _own_weights(spec, part, parts)
     found = Levels(parts) if levels is None else levels
     code = part if levels is None else look_up(spec.columns[0], Levels(parts), levels)[part]
-    return found, _weighted(spec, start, code.astype(np.int32), np.ones(len(code)))
+    return found, _weighted(spec, start, code.astype(np.int32), count)
+
+
+def _own_weights(spec: FieldSpec, part: CodeArray, parts: pa.Array) -> tuple[CodeArray, pa.Array, FloatArray]:
+    """Parts such as ``drama:2`` as their levels, and the weight of each; one where none is written.
+
+    Raises
+    ------
+    DataError
+        A weight is no positive number.
+    """
+    names, values = [], np.ones(len(parts))
+    for place, text in enumerate(parts.to_pylist()):
+        name, mark, written = text.rpartition(spec.weights)
+        names.append(name.strip() if mark else text)
+        if mark:
+            try:
+                values[place] = float(written)
+            except ValueError:
+                values[place] = np.nan
+        if not (names[-1] and 0 < values[place] < np.inf):
+            raise DataError(
+                f"column {spec.source!r} holds {text!r}, where {spec.name} has a level, {spec.weights!r} and its "
+                f"weight, a positive number, such as drama{spec.weights}2",
+                column=spec.source,
+            )
+    distinct = sorted(set(names))
+    known = {name: code for code, name in enumerate(distinct)}
+    code_of = np.array([known[name] for name in names], np.int32)
+    return code_of[part], from_texts(distinct), values[part]
 
 
 def walk_of(
@@ -220,7 +253,8 @@ def _field(factors: Sequence[Expression], owner: str | None) -> FieldSpec:
             scale = cast(Literal["sqrt", "mean", "sum"], options.get("scale", "sqrt"))
             name = f"bag({label(inside)})"
             if isinstance(inside, Name):
-                return FieldSpec(name, (name,), "bag", inside.name, options.get("sep", "|"), scale)
+                separator, mark = options.get("sep", "|"), options.get("weights", "")
+                return FieldSpec(name, (name,), "bag", inside.name, separator, scale, weights=mark)
             columns = [cast(Name, one).name for one in cast(Call, inside).arguments]
             columns += [owner] if len(columns) == 1 and owner is not None else []
             return FieldSpec(name, tuple(columns), "history", scale=scale)

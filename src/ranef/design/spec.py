@@ -56,9 +56,12 @@ class FieldSpec(msgspec.Struct, frozen=True):
     separator : str
         Between the parts of a text.
     scale : {"sqrt", "mean", "sum"}
-        What each of a bag's or history's ``n`` distinct levels weighs: ``1/sqrt(n)``, ``1/n`` or 1.
+        What each of a bag's or history's ``n`` distinct levels weighs: ``1/sqrt(n)``, ``1/n`` or 1; with weights of
+        its own, these over the root of the sum of their squares, over their sum, or as they are.
     time : int
         Of a walk: which of the columns is the time.
+    weights : str
+        Of a bag: what stands between a level and its weight; empty where all levels have the weight one.
     """
 
     name: str
@@ -68,6 +71,7 @@ class FieldSpec(msgspec.Struct, frozen=True):
     separator: str = "|"
     scale: Literal["sqrt", "mean", "sum"] = "sqrt"
     time: int = -1
+    weights: str = ""
 
 
 class LatentSpec(msgspec.Struct, frozen=True):

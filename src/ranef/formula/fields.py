@@ -51,9 +51,9 @@ def read_field(node: Expression, text: str) -> Expression:
         return replace(node, arguments=(_time(inside, text),))
     keywords = tuple((name, _bag_option(name, value, text)) for name, value in node.keywords)
     if isinstance(inside, Call) and inside.function == "history":
-        separator = next((value for name, value in keywords if name == "sep"), None)
+        separator = next((value for name, value in keywords if name in ("sep", "weights")), None)
         if separator is not None:
-            raise error_at("A history has no text to separate; leave sep out.", text, separator)
+            raise error_at("A history has no text to separate; leave sep and weights out.", text, separator)
         return replace(node, arguments=(_history(inside, text),), keywords=keywords)
     if not isinstance(inside, Name):
         raise error_at(
@@ -131,6 +131,14 @@ def _bag_option(name: str, value: Expression, text: str) -> Expression:
             return value
         case "scale", Text(scale) if scale in SCALES:
             return value
+        case "weights", Text(mark) if mark:
+            return value
+        case "weights", _:
+            raise error_at(
+                'weights of bag() is the text between a level and its weight: weights = ":" for drama:2|comedy:0.5.',
+                text,
+                value,
+            )
         case "sep", _:
             raise error_at('sep of bag() is the text between two levels, as in sep = "|".', text, value)
         case _:

@@ -60,7 +60,7 @@ PERIODS = frozenset({"day", "week", "month", "year"})
 UNITS = ("D", "s", "ms", "us", "ns")
 # What makes levels with more structure than a factor's, right of a bar and in a latent term.
 FIELDS: Mapping[str, Operation] = {
-    "bag": Operation(keywords=("sep", "scale")),
+    "bag": Operation(keywords=("sep", "scale", "weights")),
     "rw": Operation(),
     "history": Operation(columns=2),
 }
