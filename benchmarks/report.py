@@ -21,7 +21,8 @@ process of its own, with one fit to warm up and then the repeats, as many as 30 
 it is the only fit. `seconds` is the median. `-2 log L` is the REML criterion where the method is REML. Memory is the
 peak of the process that fits, with interpreter and data. Times are compared with ranef's with the same threads.
 Where ranef's time goes, and how far that is from what the machine allows, is in PASSES.md; fits from Parquet to the
-summary are in SCALE.md.
+summary are in SCALE.md, clicks and star ratings in CLICKS.md, Diamond's comparison (variances learned on samples,
+coefficients of everyone given these) in DIAMOND.md.
 """
 
 

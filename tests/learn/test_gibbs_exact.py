@@ -47,7 +47,7 @@ CASES = {
     "ordinal": Case("ordinal", "probit", 4),
 }
 
-SHORT = ("bernoulli", "probit")
+SHORT = ("bernoulli",)
 
 
 def _data(name: str, case: Case) -> tuple[Family, pa.Table, FloatArray, FloatArray | None]:
