@@ -88,8 +88,16 @@ def test_callbacks_hear_of_every_sweep_and_may_end_them(data):
     assert np.isnan(heard[0].score)
 
 
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background may ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a signal to one process is POSIX")
-def test_an_interrupt_keeps_the_last_sweep(data):
+def test_an_interrupt_keeps_the_last_sweep(data, interruptible):
     before = signal.getsignal(signal.SIGINT)
     press = lambda one: os.kill(os.getpid(), signal.SIGINT) if one.number == 2 else None  # noqa: E731
     with pytest.warns(ConvergenceWarning, match="interrupted: this is the fit after 2 sweeps"):
@@ -100,7 +108,7 @@ def test_an_interrupt_keeps_the_last_sweep(data):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a signal to one process is POSIX")
-def test_a_second_interrupt_ends_the_fit(data):
+def test_a_second_interrupt_ends_the_fit(data, interruptible):
     def press(_):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
