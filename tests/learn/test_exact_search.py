@@ -9,6 +9,7 @@ import pytest
 
 from ranef import data, fit
 from ranef.engine.threads import engine
+from ranef.errors import FitError
 from ranef.learn import generalized
 from ranef.learn.laplace import EXACT, followed
 from ranef.learn.mode import Exact
@@ -67,3 +68,18 @@ def test_a_stochastic_start_ends_at_the_same_estimates(monkeypatch: pytest.Monke
     np.testing.assert_array_less(np.abs(started - plain), 5e-4 * np.array(plain_se, dtype=float))
     # where the Hessian was made it differs by up to a hundredth
     np.testing.assert_allclose(np.array(started_se, dtype=float), np.array(plain_se, dtype=float), rtol=5e-3)
+
+
+def test_without_such_a_start_the_search_begins_at_joint_modes(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = data.simulate(600, {"user": 30, "item": 20}, family="bernoulli", sd={"user": 0.8, "item": 0.6})
+    plain = fit(simulated.formula, simulated.data, family="bernoulli", solver="exact")
+
+    def fail(*_: object) -> None:
+        raise FitError("out of range")
+
+    monkeypatch.setattr(generalized, "START_COLUMNS", 10)
+    # the first point cannot be computed
+    monkeypatch.setattr(generalized.Coarse, "at", fail)
+    again = fit(simulated.formula, simulated.data, family="bernoulli", solver="exact")
+    assert again.iterations == plain.iterations
+    assert again.deviance == plain.deviance

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ranef.artifact.model import Model
 from ranef.design.build import Design
 from ranef.engine.threads import Engine
+from ranef.errors import FitError
 from ranef.family import Family
 from ranef.learn.assemble import Outcome, assemble, natural
 from ranef.learn.gaussian import START_COLUMNS, STOCHASTIC_TOLERANCE, Solver, is_exact_cheap
@@ -189,7 +190,8 @@ def search(
     cross = prepared.of.pattern.cross
     if bound is None and cross.kept and cross.random >= START_COLUMNS:
         begun = coarse_point(prepared, method == "joint", start, given, seed, CLOSE)
-        if begun is not None:
+        first_point = None if begun is None else with_hessian(begun)
+        if begun is not None and first_point is not None:
             objective = Held(begun.problem, begun.holding)
             return objective, minimise(
                 objective,
@@ -198,7 +200,7 @@ def search(
                 max_iterations=max_iterations,
                 report=tell,
                 observed=lambda at: observed_hessian(objective, at, central=False),
-                begin=lambda theta: with_hessian(begun, theta),
+                begin=first_point,
             )
     tolerance = TOLERANCE if tolerance is None else tolerance
     beta, phi = marginal_fit(prepared)
@@ -335,12 +337,12 @@ def observed_hessian(held: Held[LaplacePoint], at: LaplacePoint, central: bool) 
     return (hessian + hessian.T) / 2
 
 
-def with_hessian(begun: Coarse, theta: FloatArray) -> tuple[LaplacePoint, FloatArray | None]:
+def with_hessian(begun: Coarse) -> tuple[LaplacePoint, FloatArray | None] | None:
     """The first point of an exact search with the Hessian of the deviance there, side by side.
 
-    By differences to one side; None where that is too much work.
+    By differences to one side; None where that is too much work. None for both if they cannot be computed.
     """
-    holding = begun.holding
+    holding, theta = begun.holding, begun.theta
     factors = holding.layout.factors(holding.whole(theta)[: holding.layout.parameters])
     inside = _inside(holding, factors)
     steps = np.diag(AHEAD * np.sqrt(2 / np.maximum(np.diag(begun.metric), 1e-10)))[inside]
@@ -354,7 +356,10 @@ def with_hessian(begun: Coarse, theta: FloatArray) -> tuple[LaplacePoint, FloatA
 
     wanted = 0 < len(inside) <= MOST_PARAMETERS
     tasks = [np.zeros_like(theta), *(steps if wanted else [])]
-    here, *ahead = begun.problem.of.pattern.engine.map(gradient, [(step,) for step in tasks])
+    try:
+        here, *ahead = begun.problem.of.pattern.engine.map(gradient, [(step,) for step in tasks])
+    except FitError:
+        return None
     if not wanted:
         return points[0], None
     hessian = np.zeros((len(theta), len(theta)))

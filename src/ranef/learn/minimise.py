@@ -110,7 +110,7 @@ def minimise(
     report: Callable[[Step, At], None] | None = None,
     near: At | None = None,
     observed: Callable[[At], FloatArray] | None = None,
-    begin: Callable[[FloatArray], tuple[At, FloatArray | None]] | None = None,
+    begin: tuple[At, FloatArray | None] | None = None,
 ) -> Minimum[At]:
     """Minimise the criterion from ``start``.
 
@@ -124,12 +124,12 @@ def minimise(
     observed : callable, optional
         The Hessian of the criterion at a point. Close to the end it takes the place of the metric, for once: it saves
         evaluations where it is needed anyway.
-    begin : callable, optional
-        Evaluates the start in place of the objective, and may know the Hessian there.
+    begin : tuple of Valued and (float64 array or None), optional
+        The start evaluated, and what is known of the Hessian there.
     """
     begun = time.perf_counter()
     history: list[Step] = []
-    current, known = (objective.evaluate(start, near), None) if begin is None else begin(start)
+    current, known = (objective.evaluate(start, near), None) if begin is None else begin
     correction = np.zeros_like(current.metric)
     damping = 0.0
     decrement, step = newton_step(current, correction, damping)
