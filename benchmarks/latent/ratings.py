@@ -91,8 +91,8 @@ BEST = "myFM Gibbs, history and attributes"
 PROBLEMS: Mapping[str, Problem] = {
     "ml-100k": Problem(
         splits.ml100k,
-        Chosen(16, 4, 16, 12),
-        Chosen(16, 4, 16, 8),
+        Chosen(8, 4, 16, 12),
+        Chosen(16, 4, 16, 6),
         8,
         Bars(0.878, 0.897),
         {
@@ -121,8 +121,8 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "ml-1m-time": Problem(
         partial(splits.ml1m, "time"),
-        Chosen(16, 4, 16, 20),
-        Chosen(16, 4, 16, 6),
+        Chosen(16, 4, 16, 12),
+        Chosen(16, 4, 16, 4),
         8,
         Bars(0.853, 0.8695),
         {
