@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.errors import FitError
+from ranef.learn.drawn import Drawn, empty_drawn, finish, kept_draws, note_effects
 from ranef.learn.moves import ACCEPTANCE, FIRST_STEP, Move, draw_thresholds, moves_of, walk
 from ranef.learn.sweep import (
     State,
@@ -55,36 +56,6 @@ class Lengths:
     def sweeps(self) -> int:
         """Of all chains."""
         return self.chains * (self.warmup + self.draws * self.thin)
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """What the chains left.
-
-    Attributes
-    ----------
-    beta : float64 array, shape (chains, draws, p)
-        Raw units.
-    phi : float64 array, shape (chains, draws, parameters of the family)
-        Raw units.
-    covariances : tuple of float64 arrays (chains, draws, k, k)
-    log_posterior : float64 array, shape (chains, draws)
-    kept : int64 array
-        Draws whose random effects are kept, chain after chain.
-    effects : tuple of float64 arrays (levels, k, kept)
-    mean : tuple of float64 arrays (levels, k)
-        Of all draws.
-    covariance : tuple of float64 arrays (levels, k, k)
-    """
-
-    beta: FloatArray
-    phi: FloatArray
-    covariances: tuple[FloatArray, ...]
-    log_posterior: FloatArray
-    kept: npt.NDArray[np.int64]
-    effects: tuple[FloatArray, ...]
-    mean: tuple[FloatArray, ...]
-    covariance: tuple[FloatArray, ...]
 
 
 def sweep(
@@ -136,26 +107,13 @@ def run_chains(
     FitError
     """
     moves = moves_of(target)
-    total = lengths.chains * lengths.draws
     levels = target.of.pattern.cross.factors
     shapes = {f.block: (f.levels, f.size) for f in levels}
     ordered = [shapes[b] for b in range(len(shapes))]
-    numbers = max(1, sum(n * k for n, k in ordered))
-    count = min(total, max(LEAST_KEPT, MOST_NUMBERS // numbers))
-    kept = np.unique(np.linspace(0, total - 1, count).round().astype(np.int64))
+    kept = kept_draws(lengths.chains * lengths.draws, sum(n * k for n, k in ordered), MOST_NUMBERS, LEAST_KEPT)
     place = {int(draw): i for i, draw in enumerate(kept)}
-    shape = (lengths.chains, lengths.draws)
-    p = len(target.scaling.columns)
-    out = Drawn(
-        beta=np.empty((*shape, p)),
-        phi=np.empty((*shape, len(target.of.family.parameters))),
-        covariances=tuple(np.empty((*shape, k, k)) for _, k in ordered),
-        log_posterior=np.empty(shape),
-        kept=kept,
-        effects=tuple(np.empty((n, k, len(kept))) for n, k in ordered),
-        mean=tuple(np.zeros((n, k)) for n, k in ordered),
-        covariance=tuple(np.zeros((n, k, k)) for n, k in ordered),
-    )
+    shape = lengths.chains, lengths.draws
+    out = empty_drawn(shape, len(target.scaling.columns), len(target.of.family.parameters), ordered, kept)
     done = 0
     for chain in range(lengths.chains):
         own = np.random.SeedSequence(seed, spawn_key=(5, chain))
@@ -171,24 +129,17 @@ def run_chains(
             done += 1
             if report is not None:
                 report(done, lengths.sweeps)
-    for square in out.covariance:
-        square /= max(total - 1, 1)
+    finish(out)
     return out
 
 
 def _note(target: Target, state: State, out: Drawn, chain: int, draw: int, place: dict[int, int]) -> None:
-    """Write one draw; means and sums of squares by Welford's recursion."""
+    """Write one draw."""
     here = chain, draw
     out.beta[here] = target.raw_beta(state.beta)
     out.phi[here] = state.phi if target.residual is None else state.phi + 2 * np.log(target.scaling.y_scale)
     for values, covariance in zip(out.covariances, state.covariances, strict=True):
         values[here] = covariance
     out.log_posterior[here] = log_posterior(target, state)
-    number = chain * out.beta.shape[1] + draw
     blocks = (group.on_levels(b) for group, b in zip(target.groups, state.blocks, strict=True))
-    for b, mean, square, effects in zip(blocks, out.mean, out.covariance, out.effects, strict=True):
-        before = b - mean
-        mean += before / (number + 1)
-        square += before[:, :, None] * (b - mean)[:, None, :]
-        if number in place:
-            effects[:, :, place[number]] = b
+    note_effects(out, chain * out.beta.shape[1] + draw, blocks, place)

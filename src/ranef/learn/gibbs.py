@@ -21,8 +21,9 @@ from ranef.family import Family
 from ranef.family.ordinal import Ordinal
 from ranef.learn.assemble import fixed_variance, random_variance
 from ranef.learn.augment import augmentation_of, check_weights
-from ranef.learn.chains import Drawn, Lengths, run_chains
+from ranef.learn.chains import Lengths, run_chains
 from ranef.learn.convergence import ess_bulk, ess_tail, mean_error, rhat
+from ranef.learn.drawn import Drawn
 from ranef.learn.hyperprior import Prior, Unit, residual_unit, units_of
 from ranef.learn.likelihood import likelihood
 from ranef.learn.mode import ConjugateGradients, Exact

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from ranef.artifact.latent import FieldDraws
 from ranef.artifact.model import Model
 from ranef.engine.threads import Engine
-from ranef.learn.chains import Drawn, Lengths
+from ranef.learn.chains import Lengths
+from ranef.learn.drawn import Drawn, empty_drawn, finish, kept_draws, note_effects
 from ranef.learn.factor.augmented import Augmented
 from ranef.learn.factor.centring import draw_constants
 from ranef.learn.factor.conditional import Priors, draw_parameters, raw_covariances, raw_effects
@@ -108,8 +109,7 @@ def run_factor_chains(
             done += 1
             if report is not None:
                 report(done, lengths.sweeps)
-    for square in out.drawn.covariance:
-        square /= max(lengths.chains * lengths.draws - 1, 1)
+    finish(out.drawn)
     return out
 
 
@@ -126,7 +126,7 @@ def noise_of(seed: int, chain: int, number: int) -> Noise:
 
 def _empty(problem: Problem, lengths: Lengths, parameters: int) -> FactorDraws:
     """``parameters``: how many the family has, of the Gaussian one the residual variance."""
-    design, total = problem.design, lengths.chains * lengths.draws
+    design = problem.design
     shape = (lengths.chains, lengths.draws)
     groups = [(len(g.levels), len(b)) for g, b in zip(design.groups, problem.scaling.z_back, strict=True)]
     ranks = [term.rank for term in problem.sides.terms]
@@ -135,24 +135,14 @@ def _empty(problem: Problem, lengths: Lengths, parameters: int) -> FactorDraws:
     numbers += sum(
         len(f.levels) * k for term, k in zip(design.latent, ranks, strict=True) for side in term.sides for f in side
     )
-    count = min(total, max(LEAST_KEPT, MOST_NUMBERS // max(1, numbers)))
-    kept = np.unique(np.linspace(0, total - 1, count).round().astype(np.int64))
+    kept = kept_draws(lengths.chains * lengths.draws, numbers, MOST_NUMBERS, LEAST_KEPT)
 
     def sample(levels: int, k: int) -> FieldDraws:
         return FieldDraws(
             np.empty((len(kept), levels, k), np.float32), np.empty((len(kept), k)), np.empty((len(kept), k))
         )
 
-    drawn = Drawn(
-        beta=np.empty((*shape, len(problem.scaling.columns))),
-        phi=np.empty((*shape, parameters)),
-        covariances=tuple(np.empty((*shape, k, k)) for _, k in groups),
-        log_posterior=np.empty(shape),
-        kept=kept,
-        effects=tuple(np.empty((n, k, len(kept))) for n, k in groups),
-        mean=tuple(np.zeros((n, k)) for n, k in groups),
-        covariance=tuple(np.zeros((n, k, k)) for n, k in groups),
-    )
+    drawn = empty_drawn(shape, len(problem.scaling.columns), parameters, groups, kept)
     fields = tuple(
         tuple(tuple(sample(len(f.levels), k) for f in side) for side in term.sides)
         for term, k in zip(design.latent, ranks, strict=True)
@@ -170,7 +160,7 @@ def _note(
     here: tuple[int, int],
     place: dict[int, int],
 ) -> None:
-    """Write one draw; means and sums of squares by Welford's recursion."""
+    """Write one draw."""
     scaling, design, drawn = problem.scaling, problem.design, out.drawn
     drawn.beta[here] = scaling.least_squares + scaling.y_scale * scaling.x_back @ state.beta
     drawn.phi[here] = phi
@@ -182,12 +172,7 @@ def _note(
     number = here[0] * drawn.beta.shape[1] + here[1]
     raw = raw_effects(problem, priors, state)
     effects = [group.on_levels(b) for group, b in zip(design.groups, raw, strict=True)]
-    for b, mean, square, kept in zip(effects, drawn.mean, drawn.covariance, drawn.effects, strict=True):
-        before = b - mean
-        mean += before / (number + 1)
-        square += before[:, :, None] * (b - mean)[:, None, :]
-        if number in place:
-            kept[:, :, place[number]] = b
+    note_effects(drawn, number, effects, place)
     if number in place:
         _keep_vectors(problem, state, parameters, out, place[number])
 
