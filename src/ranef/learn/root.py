@@ -133,8 +133,9 @@ def find_root(
             damping = max(10 * damping, 1.0)
             _, step = newton_step(current, correction, damping)
             continue
-        measure, _ = newton_step(trial, np.zeros_like(correction), 0.0)
-        if measure > max(decrement, tolerance):
+        # without the correction on both sides: one that was learned far away may be too large
+        before, measure = (newton_step(at, np.zeros_like(correction), 0.0)[0] for at in (current, trial))
+        if measure > max(before, decrement, tolerance):
             note(trial, measure, False)
             refused += 1
             damping = max(4 * damping, 0.5)
