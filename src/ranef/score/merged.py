@@ -1,0 +1,192 @@
+"""All that a model knows of the levels of one factor, as one block of coefficients: random terms, then vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.artifact.latent import FieldModel
+from ranef.artifact.model import GroupModel, Model
+from ranef.errors import OptionError, nearest
+from ranef.score.level_state import LevelState
+from ranef.table import Combination, Levels
+
+FloatArray = npt.NDArray[np.float64]
+
+# share of a factor's largest variance that every direction has at least, where precisions are kept
+LEAST_VARIANCE = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """One factor and the parts of a level's block.
+
+    Attributes
+    ----------
+    name : str
+        ``g``, or ``a:b``.
+    columns : tuple of str
+    group : int or None
+        Its place among the random terms' factors; their coefficients come first.
+    fields : tuple of (int, int, int)
+        Latent term, side and place on the side; their vectors follow in this order.
+    sizes : tuple of int
+        Coefficients of each part.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    group: int | None
+    fields: tuple[tuple[int, int, int], ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def effects(self) -> int:
+        """Coefficients of the random terms."""
+        return self.sizes[0] if self.group is not None else 0
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each part is in the block."""
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(np.cumsum([0, *self.sizes])))
+
+    @property
+    def field_slices(self) -> tuple[slice, ...]:
+        return self.slices[len(self.sizes) - len(self.fields) :]
+
+
+def merged_factors(model: Model) -> tuple[Merged, ...]:
+    """The factors of a model that have one level a row; bags, histories and walks are none of them."""
+    found: dict[str, tuple[tuple[str, ...], int | None, list[tuple[int, int, int]]]] = {}
+    for g, spec in enumerate(model.spec.groups):
+        if spec.kind == "factor":
+            found[spec.name] = (spec.columns, g, [])
+    for t, term in enumerate(model.spec.latent):
+        for s, side in enumerate(term.sides):
+            for f, field in enumerate(side):
+                if field.kind == "factor":
+                    found.setdefault(field.name, (field.columns, None, []))[2].append((t, s, f))
+    return tuple(
+        Merged(
+            name,
+            columns,
+            group,
+            tuple(fields),
+            (
+                *(() if group is None else (len(model.groups[group].covariance),)),
+                *(len(model.latent[t].sides[s][f].covariance) for t, s, f in fields),
+            ),
+        )
+        for name, (columns, group, fields) in found.items()
+    )
+
+
+def merged_factor(model: Model, name: str) -> Merged:
+    """The factor of this name.
+
+    Raises
+    ------
+    OptionError
+    """
+    known = {one.name: one for one in merged_factors(model)}
+    if name not in known:
+        close = nearest(name, known, 1)
+        guess = f"; did you mean {close[0]!r}?" if close else "."
+        raise OptionError(
+            f"the model has no factor {name!r} with one level a row{guess} It has "
+            f"{', '.join(map(repr, known)) or 'none'}"
+        )
+    return known[name]
+
+
+def field_of(model: Model, place: tuple[int, int, int]) -> FieldModel:
+    t, s, f = place
+    return model.latent[t].sides[s][f]
+
+
+def levels_of(model: Model, factor: Merged) -> tuple[Levels, Combination | None]:
+    """The factor's levels, in the order of the arrays of all its parts."""
+    one: GroupModel | FieldModel = (
+        field_of(model, factor.fields[0]) if factor.group is None else model.groups[factor.group]
+    )
+    return one.levels, one.combination
+
+
+def prior_covariance(model: Model, factor: Merged) -> FloatArray:
+    """Of a level's block before any row of its own, shape (d, d)."""
+    blocks = [] if factor.group is None else [model.groups[factor.group].covariance]
+    return _diagonal([*blocks, *(field_of(model, place).covariance for place in factor.fields)])
+
+
+def prior_state(model: Model, factor: Merged) -> LevelState:
+    """What is known of a level without rows."""
+    covariance = prior_covariance(model, factor)
+    return LevelState(np.zeros(factor.size), precision_of(covariance, covariance))
+
+
+def level_state(model: Model, factor: Merged, level: int) -> LevelState:
+    """What the model knows of one of its levels.
+
+    The parts' covariances are those that the model keeps of them, one independent of the other.
+
+    Parameters
+    ----------
+    model : Model
+    factor : Merged
+    level : int
+        Its place among the factor's levels.
+    """
+    means, precisions = level_states(model, factor, np.array([level]))
+    return LevelState(means[0], precisions[0])
+
+
+def level_states(model: Model, factor: Merged, levels: npt.NDArray[np.integer]) -> tuple[FloatArray, FloatArray]:
+    """Means and precisions of some levels, shapes (some levels, d) and (some levels, d, d)."""
+    parts: list[tuple[FloatArray, FloatArray]] = []
+    if factor.group is not None:
+        group = model.groups[factor.group]
+        parts.append((group.modes[levels], group.conditional[levels]))
+    for place in factor.fields:
+        field = field_of(model, place)
+        parts.append((field.vectors[levels].astype(np.float64), unpacked(field.spread[levels], len(field.covariance))))
+    mean = np.concatenate([one for one, _ in parts], axis=1)
+    precision = np.zeros((len(levels), factor.size, factor.size))
+    prior = prior_covariance(model, factor)
+    for own, (_, covariance) in zip(factor.slices, parts, strict=True):
+        precision[:, own, own] = precision_of(covariance, prior[own, own])
+    return mean, precision
+
+
+def precision_of(covariance: FloatArray, prior: FloatArray) -> FloatArray:
+    """Inverses of covariances, shape (..., k, k); a direction without variance has a tiny share of the prior's."""
+    # a factor without any variance is held at zero
+    largest = float(np.max(np.diag(prior), initial=0.0)) or LEAST_VARIANCE
+    values, vectors = np.linalg.eigh(covariance)
+    inverse = 1.0 / np.maximum(values, LEAST_VARIANCE * largest)
+    return np.asarray((vectors * inverse[..., None, :]) @ np.swapaxes(vectors, -1, -2))
+
+
+def unpacked(spread: npt.NDArray[np.floating], k: int) -> FloatArray:
+    """Covariances from their lower triangles by rows, or from their diagonals alone; shape (levels, k, k)."""
+    out = np.zeros((len(spread), k, k))
+    i, j = (np.arange(k), np.arange(k)) if spread.shape[1] == k else np.tril_indices(k)
+    out[:, i, j] = spread
+    out[:, j, i] = spread
+    return out
+
+
+def _diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
+    size = sum(len(one) for one in blocks)
+    out, at = np.zeros((size, size)), 0
+    for one in blocks:
+        out[at : at + len(one), at : at + len(one)] = one
+        at += len(one)
+    return out
