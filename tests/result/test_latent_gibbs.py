@@ -101,6 +101,25 @@ def test_any_number_of_threads_gives_the_same_bits(short, data, monkeypatch):
     assert np.array_equal(*draws)
 
 
+def test_chains_side_by_side_leave_the_same_bits(data, monkeypatch):
+    """One after the other, two and then one, each with a thread, or for want of room one after the other."""
+    train = part(data[0], slice(-1000))
+    told, fits = [], []
+    for threads, room in ((1, 2 << 30), (2, 2 << 30), (3, 2 << 30), (3, 1)):
+        monkeypatch.setattr("ranef.learn.factor.chains.MOST_BYTES", room)
+        monkeypatch.setattr("ranef.result.front.counter", lambda *_: lambda done, of: told.append((done, of)))
+        with pytest.warns(ConvergenceWarning):
+            fits.append(ranef.fit(FORMULA, train, threads=threads, **FEW | {"chains": 3}))
+    assert told == [(done, 45) for _ in fits for done in range(1, 46)]
+    for other in fits[1:]:
+        assert np.array_equal(fits[0].model.sample.parameters, other.model.sample.parameters)
+        for one, two in zip(fits[0].model.groups, other.model.groups, strict=True):
+            assert np.array_equal(one.modes, two.modes)
+            assert np.array_equal(one.conditional, two.conditional)
+        draws = [f.model.latent[0].sides[1][1].draws.vectors for f in (fits[0], other)]
+        assert np.array_equal(*draws)
+
+
 def test_new_levels_have_the_mean_vector_and_wider_intervals(short, data):
     test = part(data[0], slice(-40, None))
     new = {**test, "user": np.array(["nobody"] * 40)}

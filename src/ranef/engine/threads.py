@@ -88,16 +88,22 @@ def engine(threads: int | None = None, storage: Storage = MEMORY) -> Iterator[En
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
         raise OptionError(f"threads={threads!r}: give a positive whole number, or None for all cores.")
-    with np.errstate(all="ignore"), _blas().limit(limits=1, user_api="blas"):
-        if threads == 1:
-            yield Engine(1, None, storage)
-            return
-        pool = ThreadPoolExecutor(int(threads) - 1, thread_name_prefix="ranef")
-        try:
-            yield Engine(int(threads), pool, storage)
-        finally:
-            # on Ctrl-C, what has not begun is not begun
-            pool.shutdown(wait=True, cancel_futures=True)
+    with np.errstate(all="ignore"), _blas().limit(limits=1, user_api="blas"), pooled(int(threads), storage) as made:
+        yield made
+
+
+@contextmanager
+def pooled(threads: int, storage: Storage) -> Iterator[Engine]:
+    """An engine with a pool of its own, within one that `engine` made; to divide its threads."""
+    if threads == 1:
+        yield Engine(1, None, storage)
+        return
+    pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="ranef")
+    try:
+        yield Engine(threads, pool, storage)
+    finally:
+        # on Ctrl-C, what has not begun is not begun
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def ranges(work: npt.ArrayLike, pieces: int) -> list[Range]:

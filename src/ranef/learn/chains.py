@@ -141,5 +141,5 @@ def _note(target: Target, state: State, out: Drawn, chain: int, draw: int, place
     for values, covariance in zip(out.covariances, state.covariances, strict=True):
         values[here] = covariance
     out.log_posterior[here] = log_posterior(target, state)
-    blocks = (group.on_levels(b) for group, b in zip(target.groups, state.blocks, strict=True))
+    blocks = [group.on_levels(b) for group, b in zip(target.groups, state.blocks, strict=True)]
     note_effects(out, chain * out.beta.shape[1] + draw, blocks, place)

@@ -63,23 +63,65 @@ def empty_drawn(
     )
 
 
-def note_effects(out: Drawn, number: int, effects: Iterable[FloatArray], place: Mapping[int, int]) -> None:
-    """Write the random effects of one draw; means and sums of squares by Welford's recursion.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Of the random effects in the draws of one chain.
+
+    Attributes
+    ----------
+    mean : tuple of float64 arrays (levels, k)
+    square : tuple of float64 arrays (levels, k, k)
+        Sums of the squares around it.
+    """
+
+    mean: tuple[FloatArray, ...]
+    square: tuple[FloatArray, ...]
+
+
+def empty_moments(out: Drawn) -> Moments:
+    """Of no draw."""
+    return Moments(tuple(np.zeros_like(one) for one in out.mean), tuple(np.zeros_like(one) for one in out.covariance))
+
+
+def note_effects(out: Drawn, number: int, effects: Sequence[FloatArray], place: Mapping[int, int]) -> None:
+    """Write the random effects of one draw of chains that run one after the other.
 
     Parameters
     ----------
     number : int
         Of the draw, chain after chain.
-    effects : float64 arrays (levels, k)
+    effects : sequence of float64 arrays (levels, k)
     place : mapping
         Of kept draws, where they stand.
     """
-    for b, mean, square, kept in zip(effects, out.mean, out.covariance, out.effects, strict=True):
+    add_effects(Moments(out.mean, out.covariance), number, effects)
+    keep_effects(out, number, effects, place)
+
+
+def add_effects(moments: Moments, number: int, effects: Iterable[FloatArray]) -> None:
+    """Add draw ``number`` of those that are added, 0 first, by Welford's recursion."""
+    for b, mean, square in zip(effects, moments.mean, moments.square, strict=True):
         before = b - mean
         mean += before / (number + 1)
         square += before[:, :, None] * (b - mean)[:, None, :]
-        if number in place:
+
+
+def keep_effects(out: Drawn, number: int, effects: Iterable[FloatArray], place: Mapping[int, int]) -> None:
+    """Write the random effects of one draw, if it is one that is kept; parameters as of `note_effects`."""
+    if number in place:
+        for b, kept in zip(effects, out.effects, strict=True):
             kept[:, :, place[number]] = b
+
+
+def join(out: Drawn, chains: Sequence[Moments]) -> None:
+    """Bring the moments of chains of equal length together, in their order (Chan, Golub and LeVeque 1979)."""
+    draws = out.log_posterior.shape[1]
+    for chain, own in enumerate(chains):
+        share = 1 / (chain + 1)
+        for mean, square, its_mean, its_square in zip(out.mean, out.covariance, own.mean, own.square, strict=True):
+            gap = its_mean - mean
+            mean += share * gap
+            square += its_square + draws * chain * share * gap[:, :, None] * gap[:, None, :]
 
 
 def finish(out: Drawn) -> None:
