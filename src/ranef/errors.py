@@ -6,7 +6,8 @@
     │   └── LevelError   a level of a grouping factor is unknown
     ├── OptionError      an argument or option is wrong
     ├── FitError         the numerics could not produce a fit
-    └── ModelFileError   a saved model is damaged, foreign or too new
+    ├── ModelFileError   a saved model is damaged, foreign or too new
+    └── StoreError       a store cannot be reached, or does not hold what it should
 
     RanefWarning (UserWarning)
     ├── ConvergenceWarning
@@ -80,6 +81,10 @@ class FitError(RanefError, RuntimeError):
 
 class ModelFileError(RanefError, OSError):
     """A model directory is truncated, damaged, foreign or written by a newer ranef."""
+
+
+class StoreError(RanefError, OSError):
+    """A store cannot be reached, or does not hold what was written to it."""
 
 
 class RanefWarning(UserWarning):

@@ -15,7 +15,7 @@ from typing import ParamSpec, cast
 import typer
 
 from ranef.cli.words import in_flags
-from ranef.errors import FormulaError, LevelError, ModelFileError, OptionError, RanefError, RanefWarning
+from ranef.errors import FormulaError, LevelError, ModelFileError, OptionError, RanefError, RanefWarning, StoreError
 
 P = ParamSpec("P")
 
@@ -58,7 +58,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Abort from None
         except BrokenPipeError:
             code = _close_stdout()
-        except (FormulaError, ModelFileError) as error:
+        except (FormulaError, ModelFileError, StoreError) as error:
             code = _say(f"error: {error}", BAD_USE)
         except OptionError as error:
             code = _say(f"error: {in_flags(str(error), options)}", BAD_USE)
