@@ -110,7 +110,7 @@ def test_scores_for_evaluation_are_those_of_fold_in(fit, pairs):
 
 def test_recommends_what_the_user_has_not(fit, pairs):
     found = fit.recommend(["u003", "u001"], k=4, exclude=pairs)
-    assert found.columns == ["user", "rank", "item", "score"]
+    assert found.columns == ["user", "rank", "item", "score", "known_user", "known_item"]
     assert found["user"].to_list() == ["u003"] * 4 + ["u001"] * 4
     for name in ("u003", "u001"):
         own = found.filter(pl.col("user") == name)

@@ -189,6 +189,29 @@ def model_matrix(spec: ModelMatrixSpec, table: Table) -> FloatArray:
     return matrix
 
 
+def variable_widths(spec: ModelMatrixSpec, term: TermColumns) -> tuple[int, ...]:
+    """How many columns each variable of a term has; the term has their product."""
+    pairs = zip(term.variables, term.indicators, strict=True)
+    return tuple(len(_names(spec.variables[v], full)) for v, full in pairs)
+
+
+def product_spec(spec: ModelMatrixSpec, term: TermColumns, places: Sequence[int]) -> ModelMatrixSpec:
+    """The product of some of a term's variables, a spec of its own; of none it is the intercept.
+
+    Parameters
+    ----------
+    places : sequence of int
+        Among the term's variables, in order.
+    """
+    if not places:
+        return ModelMatrixSpec((INTERCEPT,), (TermColumns(INTERCEPT, (), (), 0, 1),), ())
+    chosen = tuple(spec.variables[term.variables[place]] for place in places)
+    full = tuple(term.indicators[place] for place in places)
+    names = tuple(_product_names([_names(one, all_levels) for one, all_levels in zip(chosen, full, strict=True)]))
+    text = ":".join(one.label for one in chosen)
+    return ModelMatrixSpec(names, (TermColumns(text, tuple(range(len(chosen))), full, 0, len(names)),), chosen)
+
+
 def _evaluate(value: Value, table: Table) -> FloatArray | CodeArray:
     """Codes of a factor, shape (rows,), or numbers, shape (rows, columns)."""
     match value:

@@ -24,6 +24,7 @@ from ranef.result.habits import PREDICT, with_habits
 from ranef.result.loaded import options_of
 from ranef.result.overdispersion import Overdispersion, overdispersion
 from ranef.result.predictions import prediction_result
+from ranef.result.recommend import Recommendations
 from ranef.result.residuals import (
     ResidualKind,
     check_rows,
@@ -36,7 +37,6 @@ from ranef.result.residuals import (
 from ranef.result.simulate import as_given, simulate
 from ranef.result.summary import summary_text
 from ranef.result.text import Text
-from ranef.result.vectors import Vectors
 from ranef.result.warn import warn_about_rows
 from ranef.score import Kind
 from ranef.score import predict as predict_rows
@@ -45,13 +45,14 @@ from ranef.table import open_source, preferred_library
 FloatArray = npt.NDArray[np.float64]
 
 
-class Fit(Vectors):
+class Fit(Recommendations):
     """A fitted mixed model; made by `ranef.fit` and `ranef.load`.
 
     Tables come back in the library of the data: pandas, polars, Arrow or a dict of arrays.
 
     Its numbers, such as `deviance` or `converged`, are in `ranef.result.fitted`, its tables of estimates in
-    `ranef.result.estimates`, what it says of the vectors of latent terms in `ranef.result.vectors`.
+    `ranef.result.estimates`, what it says of the vectors of latent terms in `ranef.result.vectors`, its
+    recommendations in `ranef.result.recommend`.
     """
 
     def __init__(

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy import sparse
 
 from ranef.artifact.implicit import ImplicitModel, SweepRecord
@@ -23,14 +22,13 @@ from ranef.result.embedding import Embedding, implicit_embedding
 from ranef.result.fit import Fit
 from ranef.result.habits import PREDICT, with_habits
 from ranef.result.implicit_summary import implicit_summary
-from ranef.result.options import check_whole, choice
+from ranef.result.options import choice
 from ranef.result.text import Text
 from ranef.result.warn import warn
 from ranef.score import Kind
-from ranef.score.implicit import folded_vectors, pair_scores, read_known, score_batches, sums_of_pairs, with_users
-from ranef.score.rows import match
-from ranef.table import UNKNOWN, Factor, Levels, open_source, to_library
-from ranef.table.arrow import from_numpy
+from ranef.score.implicit import folded_vectors, pair_scores, read_known, sums_of_pairs, with_users
+from ranef.score.towers import Towers
+from ranef.table import UNKNOWN, CodeArray, open_source, to_library
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -244,74 +242,13 @@ class ImplicitFit(Fit):
         options = {**self._options}
         return ImplicitFit(with_users(self.model, known), self._formula, self._library, None, None, options)
 
-    def recommend(self, users: Any = None, k: int = 10, exclude: Any = None) -> Any:
-        """The items with the highest scores for each user: user, rank, item, score.
-
-        Parameters
-        ----------
-        users : array_like, optional
-            Default: all users of the fit.
-        k : int
-            Items a user.
-        exclude : any data that `ranef.fit` takes, optional
-            Pairs that are not to be recommended, such as those that the users have already.
-
-        Raises
-        ------
-        LevelError
-            A user is not in the fit; `fold_in` adds users.
-        """
-        check_whole("k", k, 1)
-        model, spec = self.model, self.model.spec
-        places = np.arange(len(model.users)) if users is None else self._places(users)
-        start, item = np.zeros(len(model.users) + 1, np.int64), np.zeros(0, np.int32)
-        if exclude is not None:
-            table = open_source(exclude)
-            known = read_known(_without_confidence(model), table)
-            user = match(spec.user, Factor(np.arange(len(known.users), dtype=np.int32), known.users), model.users)
-            rows = np.repeat(user, np.diff(known.start))
-            some = rows >= 0
-            start, item, _ = sums_of_pairs(rows[some], known.item[some], np.ones(int(some.sum())), len(model.users))
-        depth = min(k, len(model.items))
-        found_items, found_scores = [], []
-        for first, scores in score_batches(model.user_vectors[places], model.item_vectors):
-            chosen = places[first : first + len(scores)]
-            counts = start[chosen + 1] - start[chosen]
-            rows = np.repeat(np.arange(len(chosen)), counts)
-            at = np.concatenate([[0], np.cumsum(counts)])[:-1]
-            scores[rows, item[np.arange(counts.sum()) + np.repeat(start[chosen] - at, counts)]] = -np.inf
-            best = np.argpartition(scores, scores.shape[1] - depth, axis=1)[:, -depth:]
-            values = np.take_along_axis(scores, best, 1)
-            # equal scores in the order of the items
-            order = np.lexsort((best, -values))
-            found_items.append(np.take_along_axis(best, order, 1))
-            found_scores.append(np.take_along_axis(values, order, 1))
-        items, values = np.concatenate(found_items), np.concatenate(found_scores)
-        listed = np.isfinite(values)
-        who = np.repeat(places, depth).reshape(listed.shape)[listed]
-        return self._table(
-            {
-                spec.user: model.users.values.take(from_numpy(who)),
-                "rank": np.broadcast_to(np.arange(1, depth + 1), listed.shape)[listed],
-                spec.item: model.items.values.take(from_numpy(items[listed])),
-                "score": values[listed].astype(np.float64),
-            }
-        )
-
-    def _places(self, users: Any) -> npt.NDArray[np.int64]:
-        values = users if isinstance(users, pa.Array) else pa.array(np.atleast_1d(np.asarray(users)))
-        distinct = values.unique()
-        codes = match(
-            self.model.spec.user, Factor(np.arange(len(distinct), dtype=np.int32), Levels(distinct)), self.model.users
-        )
-        if (codes == UNKNOWN).any():
-            first = distinct[int(np.argmax(codes == UNKNOWN))].as_py()
+    def _check_entities(self, towers: Towers, values: pa.Array, places: CodeArray) -> None:
+        if (places == UNKNOWN).any():
+            first = values[int(np.argmax(places == UNKNOWN))].as_py()
             raise LevelError(
-                f"{first!r} is not a {self.model.spec.user!r} of the fit; fold_in() adds users by their pairs",
-                column=self.model.spec.user,
+                f"{first!r} is not a {towers.entity!r} of the fit; fold_in() adds users by their pairs",
+                column=towers.entity,
             )
-        places: npt.NDArray[np.int64] = codes[pc.index_in(values, distinct).to_numpy()].astype(np.int64)
-        return places
 
     # As text, and again
 
@@ -396,6 +333,7 @@ _SHARED: Sequence[str] = (
     "axes",
     "similar",
     "analogy",
+    "recommend",
 )
 for _name in dir(Fit):
     if not _name.startswith("_") and _name not in vars(ImplicitFit) and _name not in _SHARED:

@@ -93,7 +93,9 @@ def latent_part(
     variance = np.zeros(len(rows)) if interval else None
     for place, sides in terms.items():
         term = model.latent[place]
-        of_units = [[_units(one, of) for one, of in zip(side, have, strict=True)] for side, have in _pairs(term, sides)]
+        of_units = [
+            [unit_vectors(one, of) for one, of in zip(side, have, strict=True)] for side, have in _pairs(term, sides)
+        ]
         pairs = _pairs(term, sides) if interval else []
         spreads = [[_spreads(one, of, prior) for one, of in zip(side, have, strict=True)] for side, have in pairs]
         size = max(1, NUMBERS_A_PIECE // (term.rank**2 if interval else term.rank))
@@ -125,7 +127,7 @@ def _pairs(term: LatentModel, sides: TermRows) -> list[tuple[tuple[FieldModel, .
     return list(zip(term.sides, sides, strict=True))
 
 
-def _units(field: FieldModel, of: FieldRows) -> FloatArray:
+def unit_vectors(field: FieldModel, of: FieldRows) -> FloatArray:
     """Vectors of the units, then zeros for UNKNOWN (-2) and NaN for MISSING (-1)."""
     k = field.vectors.shape[1]
     edge = np.vstack([np.zeros((1, k)), np.full((1, k), np.nan)])

@@ -18,7 +18,7 @@ SingleArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class _Met:
+class Met:
     """A factor on some rows.
 
     Attributes
@@ -59,15 +59,15 @@ def latent_draws(
     total = np.zeros((len(rows), draws))
     for place, sides in terms.items():
         met = [
-            [_met(one.draws, of, rows) for one, of in zip(fields, side, strict=True) if one.draws is not None]
+            [met_field(one.draws, of, rows) for one, of in zip(fields, side, strict=True) if one.draws is not None]
             for fields, side in zip(model.latent[place].sides, sides, strict=True)
         ]
         for draw in range(draws):
             sums = np.zeros((len(rows), model.latent[place].rank), np.float32)
             for s, side in enumerate(met):
-                vectors = _vectors(side[0], draw, random)
+                vectors = drawn_vectors(side[0], draw, random)
                 for one in side[1:]:
-                    vectors = vectors + _vectors(one, draw, random)
+                    vectors = vectors + drawn_vectors(one, draw, random)
                 if s:
                     total[:, draw] += np.einsum("nk,nk->n", sums, vectors)
                 if s + 1 < len(met):
@@ -78,13 +78,14 @@ def latent_draws(
     return total
 
 
-def _met(draws: FieldDraws, of: FieldRows, rows: npt.NDArray[np.int64]) -> _Met:
+def met_field(draws: FieldDraws, of: FieldRows, rows: npt.NDArray[np.int64]) -> Met:
+    """A factor of a latent term on some rows."""
     codes = of.codes[rows]
     levels = draws.vectors.shape[1]
     missing = codes == MISSING
     if of.membership is None:
         place = np.where(codes == UNKNOWN, levels, np.maximum(codes, 0))
-        return _Met(draws, lambda vectors: vectors[place], (codes == UNKNOWN).astype(np.float64), missing)
+        return Met(draws, lambda vectors: vectors[place], (codes == UNKNOWN).astype(np.float64), missing)
     from scipy.sparse import csr_array  # slow to import
 
     membership = of.membership
@@ -98,10 +99,10 @@ def _met(draws: FieldDraws, of: FieldRows, rows: npt.NDArray[np.int64]) -> _Met:
     matrix = csr_array((weight.astype(np.float32), place, start), shape=(len(units), levels + 1))
     new = csr_array((np.where(level == UNKNOWN, weight**2, 0.0), place, start), shape=matrix.shape)
     surplus = np.asarray(new.sum(axis=1)).reshape(-1)[unit]
-    return _Met(draws, lambda vectors: np.asarray(matrix @ vectors)[unit], surplus, missing)
+    return Met(draws, lambda vectors: np.asarray(matrix @ vectors)[unit], surplus, missing)
 
 
-def _vectors(met: _Met, draw: int, random: np.random.Generator | None) -> SingleArray:
+def drawn_vectors(met: Met, draw: int, random: np.random.Generator | None) -> SingleArray:
     """The vectors of the rows, shape (rows, k)."""
     draws = met.draws
     out = met.of_rows(np.vstack([draws.vectors[draw], draws.means[draw].astype(np.float32)]))

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ranef.artifact.latent import FieldModel
 from ranef.artifact.model import FloatArray, Model
 from ranef.design.attributes import joined_attributes, open_tables, with_made_columns
 from ranef.design.columns import Column, Operation, evaluate, leaves
 from ranef.design.matrix import Value, model_matrix
 from ranef.design.response import response_columns, response_values
-from ranef.design.spec import DesignSpec, GroupSpec
+from ranef.design.spec import DesignSpec, FieldSpec, GroupSpec
 from ranef.errors import DataError, counted
 from ranef.score.latent import TermRows, field_rows, latent_columns
 from ranef.score.select import Selection
@@ -163,7 +164,7 @@ def read_rows(
     DataError
         A column has another type than in the fit, or a weight is negative or infinite.
     """
-    numbers, covariates = _covariate_columns(model.spec, selection)
+    numbers, covariates = covariate_columns(model.spec, selection)
     response = model.spec.response
     of_trials = response_columns(response).numbers if weights and response.failures is not None else frozenset()
     numbers += sorted(of_trials.difference(numbers))
@@ -179,27 +180,55 @@ def read_rows(
     raw = read_table(source, numbers=numbers, factors=sorted(covariates | grouping))
     codes, units, unknown = dict[int, CodeArray](), dict[int, Units](), dict[str, Unknown]()
     for g in active:
-        spec, group = model.spec.groups[g], model.groups[g]
-        parts = [raw.factors[name] for name in spec.columns]
-        if spec.field is not None:
-            codes[g], units[g] = units_of(spec.field, group, raw.factors, model.column_levels, model.spec.periods)
-            new = np.append(units[g].new, False)[codes[g]]
-        elif group.combination is None:
-            codes[g] = match(spec.name, parts[0], group.levels)
-            new = codes[g] == UNKNOWN
-        else:
-            own = [match(n, part, model.column_levels[n]) for n, part in zip(spec.columns, parts, strict=True)]
-            codes[g] = encode_combination(own, group.combination)
-            new = codes[g] == UNKNOWN
+        spec = model.spec.groups[g]
+        codes[g], own = group_codes(model, g, raw.factors)
+        new = codes[g] == UNKNOWN
+        if own is not None:
+            units[g] = own
+            new = np.append(own.new, False)[codes[g]]
         if new.any():
             row = int(np.argmax(new))
-            unknown[spec.name] = Unknown(int(np.count_nonzero(new)), row, _what(spec, parts, row))
+            unknown[spec.name] = Unknown(
+                int(np.count_nonzero(new)), row, _what(spec, [raw.factors[name] for name in spec.columns], row)
+            )
     latent = {t: _latent_rows(model, t, raw, unknown) for t in selection.latent}
-    factors = {name: _extended(name, raw.factors[name], model.column_levels[name]) for name in sorted(covariates)}
+    factors = {name: extended(name, raw.factors[name], model.column_levels[name]) for name in sorted(covariates)}
     given = None if weight is None else _weights(weight, raw.numbers[weight])
     if of_trials:
         given = response_values(response, raw)[1]
     return Rows(Table(raw.rows, raw.numbers, factors), codes, units, unknown, given, latent)
+
+
+def group_codes(model: Model, group: int, factors: Mapping[str, Factor]) -> tuple[CodeArray, Units | None]:
+    """The level of each row of a grouping factor, MISSING or UNKNOWN where it has none of the model's; or its unit, and
+    the units, of bags, histories and walks.
+
+    Parameters
+    ----------
+    model : Model
+    group : int
+        Its place in the model.
+    factors : mapping of str to Factor
+        Its columns, levels as they are in the data.
+    """
+    spec, learned = model.spec.groups[group], model.groups[group]
+    if spec.field is not None:
+        return units_of(spec.field, learned, factors, model.column_levels, model.spec.periods)
+    if learned.combination is None:
+        return match(spec.name, factors[spec.columns[0]], learned.levels), None
+    own = [match(name, factors[name], model.column_levels[name]) for name in spec.columns]
+    return encode_combination(own, learned.combination), None
+
+
+def field_codes(model: Model, spec: FieldSpec, field: FieldModel, factors: Mapping[str, Factor]) -> CodeArray:
+    """The level of each row of a factor of a latent term, as `field_rows` takes it."""
+    if field.combination is not None:
+        own = [match(name, factors[name], model.column_levels[name]) for name in spec.columns]
+        return encode_combination(own, field.combination)
+    name = spec.columns[-1] if spec.kind == "history" else spec.columns[0]
+    if spec.kind == "bag":
+        return factors[name].codes
+    return match(name, factors[name], field.levels if field.owners is None else field.owners)
 
 
 def _latent_rows(model: Model, place: int, raw: Table, unknown: dict[str, Unknown]) -> TermRows:
@@ -208,14 +237,7 @@ def _latent_rows(model: Model, place: int, raw: Table, unknown: dict[str, Unknow
     for specs, fields in zip(model.spec.latent[place].sides, model.latent[place].sides, strict=True):
         side = []
         for spec, own in zip(specs, fields, strict=True):
-            name = spec.columns[-1] if spec.kind == "history" else spec.columns[0]
-            if own.combination is not None:
-                parts = [match(one, raw.factors[one], model.column_levels[one]) for one in spec.columns]
-                codes = encode_combination(parts, own.combination)
-            elif spec.kind == "bag":
-                codes = raw.factors[name].codes
-            else:
-                codes = match(name, raw.factors[name], own.levels if own.owners is None else own.owners)
+            codes = field_codes(model, spec, own, raw.factors)
             new = codes == UNKNOWN
             if spec.kind in ("factor", "walk") and spec.name not in unknown and new.any():
                 row = int(np.argmax(new))
@@ -346,8 +368,8 @@ def _lookup(column: str, own: Levels, levels: Levels) -> CodeArray:
     return merge(column, np.arange(len(own), dtype=np.int32), [each], levels).codes
 
 
-def _extended(column: str, factor: Factor, levels: Levels) -> Factor:
-    """The factor with the levels of the fit first and its own new ones behind, so that errors can name these."""
+def extended(column: str, factor: Factor, levels: Levels) -> Factor:
+    """A column's factor with the levels of the fit first and its own new ones behind, so that errors can name these."""
     lookup = _lookup(column, factor.levels, levels)
     new = lookup == UNKNOWN
     values = levels.values
@@ -373,7 +395,7 @@ def _label(factors: list[Factor], row: int) -> str:
     return ":".join(labels_of(factor.levels.values.slice(factor.codes[row], 1))[0] for factor in factors)
 
 
-def _covariate_columns(spec: DesignSpec, selection: Selection) -> tuple[list[str], set[str]]:
+def covariate_columns(spec: DesignSpec, selection: Selection) -> tuple[list[str], set[str]]:
     """Columns that the selected covariates read as numbers, and as factors."""
     parts = [spec.groups[g].terms[t].effects for g, terms in enumerate(selection.terms) for t in terms]
     if selection.fixed:

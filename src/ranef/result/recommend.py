@@ -1,0 +1,216 @@
+"""What a fit recommends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ranef.errors import OptionError, UnknownLevelWarning, counted
+from ranef.result.options import check_whole
+from ranef.result.vectors import Vectors
+from ranef.result.warn import warn
+from ranef.score.lists import pair_lists, take_lists
+from ranef.score.recommend import ranked
+from ranef.score.topk import Lists, TargetIndex, index_targets
+from ranef.score.towers import Towers, compile_towers
+from ranef.table import UNKNOWN, CodeArray, Factor, Levels, from_numpy, open_source, read_table
+from ranef.table.encode import encode_batch, look_up
+
+if TYPE_CHECKING:
+    from ranef.artifact.model import FloatArray
+
+# entities whose recommendations are found together
+ENTITIES = 1 << 15
+
+
+class Recommendations(Vectors):
+    """What `Fit` recommends: scores are linear predictors, as of ``predict(..., type="link")``."""
+
+    _compiled: tuple[Any, Towers, TargetIndex] | None = None
+
+    def recommend(
+        self,
+        users: Any = None,
+        k: int = 10,
+        *,
+        among: Any = None,
+        deny: Any = None,
+        exclude: Any = None,
+        tables: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        entity: str | None = None,
+        target: str | None = None,
+        threads: int | None = None,
+    ) -> Any:
+        """The items with the highest scores for each user: user, rank, item, score, and whether the fit had each.
+
+        Exact: every item of the fit is compared. Equal scores stand in the order of the items' levels.
+
+        Parameters
+        ----------
+        users : value or array_like, optional
+            In their own type. Default: all users of the fit. A user that the fit did not have gets what his attributes
+            in ``tables`` say, or what the average user gets.
+        k : int
+            Items a user; fewer where fewer can be listed.
+        among : array_like, optional
+            The only items that may be listed. Default: all of the fit, and of the table of their attributes.
+        deny : array_like, optional
+            Items that may not.
+        exclude : any data that `ranef.fit` takes, or "seen", optional
+            Pairs that are not to be recommended, such as those that the users have already; ``"seen"`` are the pairs
+            that the model was fitted on.
+        tables : mapping of str to table, optional
+            Attributes of users or items by key, as of `ranef.fit`: of new ones, or where the fit read them from its
+            rows.
+        context : mapping of str to value, optional
+            Values of columns that belong to neither user nor item: ``{"hour": 8}``.
+        entity, target : str, optional
+            The columns of what gets recommendations and of what is recommended, where the model has more than two
+            factors, or the other way round.
+        threads : int, optional
+            Default: all cores.
+
+        Returns
+        -------
+        table
+            The entity's column, ``rank`` from 1, the target's column, ``score``, and ``known_`` with each of the two
+            names: false where only attributes or the average speak.
+
+        Raises
+        ------
+        OptionError
+            The model cannot recommend, and why; an option is wrong.
+        LevelError, DataError
+        """
+        check_whole("k", k, 1)
+        towers, index = self._towers(entity, target, tables, context)
+        index = self._allowed(towers, index, among, deny)
+        values, places = self._entities(towers, users)
+        seen = None if exclude is None else self._seen(towers, exclude, values)
+        depth = min(k, max(len(index.place), 1))
+        found = []
+        for first in range(0, len(places), ENTITIES):
+            rows = np.arange(first, min(first + ENTITIES, len(places)))
+            own = None if seen is None else take_lists(seen, rows)
+            found.append(ranked(towers, index, places[rows], depth, seen=own, threads=threads))
+        items = np.concatenate([np.zeros((0, depth), np.int32), *(one.target for one in found)])
+        scores = np.concatenate([np.zeros((0, depth)), *(one.score for one in found)])
+        return self._table(recommendation_columns(towers, values, places, items, scores))
+
+    def _towers(
+        self,
+        entity: str | None,
+        target: str | None,
+        tables: Mapping[str, Any] | None,
+        context: Mapping[str, Any] | None,
+    ) -> tuple[Towers, TargetIndex]:
+        """The model's towers; those without tables and context are kept for the next call."""
+        key = (entity, target)
+        if self._compiled is not None and self._compiled[0] == key and not tables and not context:
+            return self._compiled[1:]
+        towers = compile_towers(self.model, entity, target, tables, context)
+        index = index_targets(towers.target_side)
+        if not tables and not context:
+            self._compiled = (key, towers, index)
+        return towers, index
+
+    def _allowed(self, towers: Towers, index: TargetIndex, among: Any, deny: Any) -> TargetIndex:
+        if among is None and deny is None:
+            return index
+        allow = np.ones(len(towers.targets), np.bool_)
+        for option, given, kept in (("among", among, True), ("deny", deny, False)):
+            if given is None:
+                continue
+            code = look_up(towers.target, Levels(_values(option, given).unique()), towers.targets)
+            if (code == UNKNOWN).any() and kept:
+                count = int(np.count_nonzero(code == UNKNOWN))
+                warn(f"{option} has {counted(count, 'value')} that no {towers.target!r} is", UnknownLevelWarning)
+            listed = np.zeros(len(allow), np.bool_)
+            listed[code[code >= 0]] = True
+            allow &= listed if kept else ~listed
+        return index.only(allow)
+
+    def _entities(self, towers: Towers, users: Any) -> tuple[pa.Array, CodeArray]:
+        """The values of the entities that are asked for, and their places; -1 of those that are not known."""
+        if users is None:
+            places = np.flatnonzero(towers.known_entities).astype(np.int32)
+            return towers.entities.values.take(from_numpy(places)), places
+        values = _values("users", users)
+        codes, batch = encode_batch(values, pa.field(towers.entity, values.type), 0)
+        if (codes < 0).any():
+            raise OptionError(f"users: number {int(np.argmax(codes < 0))} is missing")
+        places = look_up(towers.entity, Levels(batch.distinct), towers.entities)[codes]
+        self._check_entities(towers, values, places)
+        return values, np.where(places >= 0, places, -1).astype(np.int32)
+
+    def _check_entities(self, towers: Towers, values: pa.Array, places: CodeArray) -> None:
+        """A mixed model has an answer for users that it does not know."""
+
+    def _seen(self, towers: Towers, exclude: Any, values: pa.Array) -> Lists:
+        """Pairs that are not to be listed, by the entities that are asked for."""
+        if isinstance(exclude, str) and exclude == "seen":
+            entity, target = self._seen_pairs(towers.entity, towers.target)
+        else:
+            table = read_table(open_source(exclude), numbers=(), factors=sorted({towers.entity, towers.target}))
+            entity, target = table.factors[towers.entity], table.factors[towers.target]
+        codes, batch = encode_batch(values, pa.field(towers.entity, values.type), 0)
+        lists = pair_lists((towers.entity, entity), (towers.target, target), Levels(batch.distinct), towers.targets)
+        return take_lists(lists, codes)
+
+    def _seen_pairs(self, entity: str, target: str) -> tuple[Factor, Factor]:
+        data = getattr(self, "_data", None)
+        if data is None:
+            raise OptionError(
+                "exclude='seen': a loaded model does not know the pairs it was fitted on; give them as a table, "
+                "exclude=data"
+            )
+        table = read_table(open_source(data), numbers=(), factors=sorted({entity, target}))
+        return table.factors[entity], table.factors[target]
+
+
+def recommendation_columns(
+    towers: Towers, values: pa.Array, places: CodeArray, items: npt.NDArray[np.integer], scores: FloatArray
+) -> dict[str, Any]:
+    """The columns of a table of recommendations.
+
+    Parameters
+    ----------
+    values : pyarrow.Array, shape (b,)
+        The entities as they were asked for.
+    places : int32 array, shape (b,)
+    items, scores : arrays, shape (b, k)
+        As of `ranef.score.recommend.ranked`.
+    """
+    listed = items >= 0
+    who, depth = np.nonzero(listed)
+    item = items[listed]
+    known = np.append(towers.known_entities, False)[places]
+    return {
+        towers.entity: values.take(from_numpy(who)),
+        "rank": (depth + 1).astype(np.int64),
+        towers.target: towers.targets.values.take(from_numpy(item)),
+        "score": scores[listed],
+        f"known_{towers.entity}": pa.array(known[who]),
+        f"known_{towers.target}": pa.array(towers.known_targets[item]),
+    }
+
+
+def _values(option: str, given: Any) -> pa.Array:
+    """Values of a caller as an Arrow array."""
+    if isinstance(given, pa.ChunkedArray):
+        return given.combine_chunks()
+    if isinstance(given, pa.Array):
+        return given.dictionary_decode() if pa.types.is_dictionary(given.type) else given
+    try:
+        if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+            return pa.array([given])
+        made = pa.array(given)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise OptionError(f"{option}: give a value or an array of values ({error})") from error
+    made = made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
+    return made.dictionary_decode() if pa.types.is_dictionary(made.type) else made
