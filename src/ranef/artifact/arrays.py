@@ -20,6 +20,7 @@ from ranef.artifact.model import (
     Sample,
     Thresholds,
 )
+from ranef.artifact.seen import seen_arrays
 from ranef.design.membership import Membership, Walk
 from ranef.errors import ModelFileError
 from ranef.table import Combination, Levels
@@ -58,6 +59,7 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
     if model.sample is not None:
         arrays.update(_sample_arrays(model.sample, posterior))
     arrays.update(latent_arrays(model.latent, posterior))
+    arrays.update(seen_arrays(model.seen, model.counts))
     # safetensors writes the memory as it lies, whatever the strides
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 

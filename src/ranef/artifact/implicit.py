@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ranef.artifact.seen import Seen
 from ranef.design.pairs import PairsSpec
 from ranef.table import Levels
 
@@ -108,6 +109,8 @@ class ImplicitModel:
     users, items : Levels
     user_vectors, item_vectors : float32 arrays, shapes (users, rank) and (items, rank)
         In principal axes of the items, largest first. Users are at the minimum of the objective for these items.
+    seen : Seen or None
+        The pairs of the fit, where they are kept.
     """
 
     spec: PairsSpec
@@ -116,6 +119,7 @@ class ImplicitModel:
     items: Levels
     user_vectors: Vectors
     item_vectors: Vectors
+    seen: Seen | None = None
 
     @property
     def rank(self) -> int:

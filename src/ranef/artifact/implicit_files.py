@@ -24,6 +24,7 @@ from ranef.artifact.manifest import (
     LevelsEntry,
 )
 from ranef.artifact.save import sealed, sync_folder, write_directory, write_levels
+from ranef.artifact.seen import seen_arrays, seen_of
 from ranef.artifact.versions import versions
 from ranef.design.pairs import PairsSpec
 from ranef.table import Levels
@@ -64,6 +65,7 @@ def implicit_model(manifest: ImplicitManifest, levels: Sequence[Levels], shelf: 
         The parts do not fit together.
     """
     users, items = levels
+    columns = (manifest.spec.user, manifest.spec.item) if "seen.start" in shelf else None
     return ImplicitModel(
         spec=manifest.spec,
         info=manifest.info,
@@ -71,6 +73,7 @@ def implicit_model(manifest: ImplicitManifest, levels: Sequence[Levels], shelf: 
         items=items,
         user_vectors=shelf.vectors("users", len(users), manifest.rank),
         item_vectors=shelf.vectors("items", len(items), manifest.rank),
+        seen=seen_of(columns, len(users), shelf),
     )
 
 
@@ -78,6 +81,7 @@ def _write(model: ImplicitModel, folder: Path) -> None:
     (folder / LEVELS_FOLDER).mkdir()
     entries = write_levels(folder, (model.users, model.items))
     arrays: dict[str, Any] = {"users": model.user_vectors, "items": model.item_vectors}
+    arrays |= seen_arrays(model.seen, None)
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS_FILE)
     manifest = ImplicitManifest(
         format=FORMAT,

@@ -32,6 +32,7 @@ from ranef.artifact.manifest import (
     upgraded,
 )
 from ranef.artifact.model import FamilyParameter, FitInfo, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
+from ranef.artifact.seen import counts_of, seen_of
 from ranef.artifact.versions import versions
 from ranef.errors import ModelFileError, nearest
 from ranef.table import Levels
@@ -176,6 +177,9 @@ def _model(manifest: Manifest, levels: Sequence[Levels], attributes: Mapping[str
     sample = None
     if manifest.sample is not None:
         sample = sample_of(manifest.sample, groups, 1 if gaussian else len(phi), shelf)
+    latent = latent_of(manifest.latent, manifest.spec.latent, levels, shelf)
+    column_levels = {name: levels[place] for name, place in manifest.column_levels.items()}
+    entities = 0 if manifest.seen is None else len(column_levels[manifest.seen[0]])
     return Model(
         spec=manifest.spec,
         info=info,
@@ -184,7 +188,7 @@ def _model(manifest: Manifest, levels: Sequence[Levels], attributes: Mapping[str
         vcov=shelf.floats("vcov", p, p),
         varcorr=tuple(from_plain(VarianceRow, row) for row in manifest.varcorr),
         groups=groups,
-        column_levels={name: levels[place] for name, place in manifest.column_levels.items()},
+        column_levels=column_levels,
         parameter_vcov=shelf.floats("parameter_vcov", m, m),
         vcov_gradient=shelf.floats("vcov_gradient", m if gaussian else 0, p, p),
         posterior=posterior,
@@ -192,7 +196,9 @@ def _model(manifest: Manifest, levels: Sequence[Levels], attributes: Mapping[str
         sample=sample,
         thresholds=thresholds_of(groups, p, len(phi), shelf),
         attributes=attributes,
-        latent=latent_of(manifest.latent, manifest.spec.latent, levels, shelf),
+        latent=latent,
+        seen=seen_of(manifest.seen, entities, shelf),
+        counts=counts_of(groups, latent, shelf),
     )
 
 

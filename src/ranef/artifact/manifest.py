@@ -149,6 +149,8 @@ class Manifest(msgspec.Struct, frozen=True):
         From the key of a table of attributes to its Parquet file.
     latent : tuple of tuples of tuples of FieldEntry
         For each latent term and side, its factors.
+    seen : pair of str or None
+        The columns of entities and targets whose pairs are kept.
     """
 
     format: str
@@ -169,6 +171,7 @@ class Manifest(msgspec.Struct, frozen=True):
     sample: SampleEntry | None = None
     attributes: dict[str, str] = {}
     latent: tuple[tuple[tuple[FieldEntry, ...], ...], ...] = ()
+    seen: tuple[str, str] | None = None
 
 
 def upgraded(plain: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ranef.table import Combination, Levels
 
 if TYPE_CHECKING:
     from ranef.artifact.latent import LatentModel
+    from ranef.artifact.seen import Counts, Seen
     from ranef.family import Family
 
 FloatArray = npt.NDArray[np.float64]
@@ -408,6 +409,10 @@ class Model:
         each over all other parameters.
     latent : tuple of LatentModel
         One for each of ``spec.latent``. The additive part is given them.
+    seen : Seen or None
+        The pairs of the fit's rows, where they are kept.
+    counts : Counts or None
+        How many rows each level has; None of models saved before there were any. A level beyond the last has none.
     """
 
     spec: DesignSpec
@@ -426,6 +431,8 @@ class Model:
     thresholds: Thresholds | None = None
     attributes: Mapping[str, pa.Table] = field(default_factory=dict)
     latent: tuple[LatentModel, ...] = ()
+    seen: Seen | None = None
+    counts: Counts | None = None
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

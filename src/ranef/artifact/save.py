@@ -173,6 +173,7 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
             tuple(tuple(_field_entry(field, distinct) for field in side) for side in term.sides)
             for term in model.latent
         ),
+        seen=None if model.seen is None else (model.seen.entity, model.seen.target),
     )
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
     sealed(folder / MANIFEST_FILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +21,11 @@ from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
 from ranef.result.bayes import posterior_intervals
 from ranef.result.estimates import Ddf
+from ranef.result.explain import Explanations
 from ranef.result.habits import PREDICT, with_habits
 from ranef.result.loaded import options_of
 from ranef.result.overdispersion import Overdispersion, overdispersion
 from ranef.result.predictions import prediction_result
-from ranef.result.recommend import Recommendations
 from ranef.result.residuals import (
     ResidualKind,
     check_rows,
@@ -45,14 +46,14 @@ from ranef.table import open_source, preferred_library
 FloatArray = npt.NDArray[np.float64]
 
 
-class Fit(Recommendations):
+class Fit(Explanations):
     """A fitted mixed model; made by `ranef.fit` and `ranef.load`.
 
     Tables come back in the library of the data: pandas, polars, Arrow or a dict of arrays.
 
     Its numbers, such as `deviance` or `converged`, are in `ranef.result.fitted`, its tables of estimates in
     `ranef.result.estimates`, what it says of the vectors of latent terms in `ranef.result.vectors`, its
-    recommendations in `ranef.result.recommend`.
+    recommendations in `ranef.result.recommend`, the reasons for these in `ranef.result.explain`.
     """
 
     def __init__(
@@ -397,7 +398,9 @@ class Fit(Recommendations):
         found = extend(self.model, self._formula, open_source(rows), terms, self._options, **options)
         return Fit(found.model, found.formula, self._library, found.design, rows, found.options)
 
-    def save(self, path: str | os.PathLike[str], *, posterior: bool = True) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, posterior: bool = True, seen: bool | tuple[str, str] = False
+    ) -> None:
         """Write a model directory.
 
         Parameters
@@ -406,6 +409,9 @@ class Fit(Recommendations):
             A new directory, or a ranef model to replace.
         posterior : bool
             Keep what intervals of predictions need; the largest part of the files for crossed factors.
+        seen : bool or pair of str
+            Keep the pairs that the model was fitted on, so that recommendations can leave them out
+            (``exclude="seen"``); of two columns, where the model has more than two factors.
 
         Raises
         ------
@@ -415,7 +421,8 @@ class Fit(Recommendations):
         """
         if not isinstance(path, str | os.PathLike):
             raise OptionError(f"save() takes the path of a directory, not {type(path).__name__}")
-        save_model(self.model, path, posterior=posterior)
+        model = replace(self.model, counts=self._counts(), seen=self._seen_to_keep(seen))
+        save_model(model, path, posterior=posterior)
 
     # Within
 

@@ -274,8 +274,18 @@ class ImplicitFit(Fit):
 
         return fit(formula, self._again(data), **{**self._options, **weights, **options})
 
-    def save(self, path: str | os.PathLike[str]) -> None:  # type: ignore[override]
+    def save(  # type: ignore[override]
+        self, path: str | os.PathLike[str], *, seen: bool | tuple[str, str] = False
+    ) -> None:
         """Write a model directory.
+
+        Parameters
+        ----------
+        path : path
+            A new directory, or a ranef model to replace.
+        seen : bool or pair of str
+            Keep the pairs that the model was fitted on, so that recommendations can leave them out
+            (``exclude="seen"``).
 
         Raises
         ------
@@ -285,7 +295,7 @@ class ImplicitFit(Fit):
         """
         if not isinstance(path, str | os.PathLike):
             raise OptionError(f"save() takes the path of a directory, not {type(path).__name__}")
-        save_implicit(self.model, path)
+        save_implicit(replace(self.model, seen=self._seen_to_keep(seen)), path)
 
     def _table(self, columns: Any) -> Any:
         return to_library(columns, self._library)
@@ -333,6 +343,7 @@ _SHARED: Sequence[str] = (
     "axes",
     "similar",
     "analogy",
+    "explain",
     "recommend",
 )
 for _name in dir(Fit):

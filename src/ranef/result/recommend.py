@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ranef.artifact.implicit import ImplicitModel
+from ranef.artifact.seen import Seen
+from ranef.design.build import Design
+from ranef.design.pairs import PairsDesign
 from ranef.errors import OptionError, UnknownLevelWarning, counted
+from ranef.result.kept_rows import column_factor, factors_of_seen, seen_of
 from ranef.result.options import check_whole
 from ranef.result.vectors import Vectors
 from ranef.result.warn import warn
 from ranef.score.lists import pair_lists, take_lists
+from ranef.score.pair import choose_pair
 from ranef.score.recommend import ranked
 from ranef.score.topk import Lists, TargetIndex, index_targets
 from ranef.score.towers import Towers, compile_towers
@@ -21,7 +27,7 @@ from ranef.table import UNKNOWN, CodeArray, Factor, Levels, from_numpy, open_sou
 from ranef.table.encode import encode_batch, look_up
 
 if TYPE_CHECKING:
-    from ranef.artifact.model import FloatArray
+    from ranef.artifact.model import FloatArray, Model
 
 # entities whose recommendations are found together
 ENTITIES = 1 << 15
@@ -31,6 +37,8 @@ class Recommendations(Vectors):
     """What `Fit` recommends: scores are linear predictors, as of ``predict(..., type="link")``."""
 
     _compiled: tuple[Any, Towers, TargetIndex] | None = None
+    _design: Design | None
+    _data: Any
 
     def recommend(
         self,
@@ -126,7 +134,7 @@ class Recommendations(Vectors):
         for option, given, kept in (("among", among, True), ("deny", deny, False)):
             if given is None:
                 continue
-            code = look_up(towers.target, Levels(_values(option, given).unique()), towers.targets)
+            code = look_up(towers.target, Levels(values_of(option, given).unique()), towers.targets)
             if (code == UNKNOWN).any() and kept:
                 count = int(np.count_nonzero(code == UNKNOWN))
                 warn(f"{option} has {counted(count, 'value')} that no {towers.target!r} is", UnknownLevelWarning)
@@ -140,7 +148,7 @@ class Recommendations(Vectors):
         if users is None:
             places = np.flatnonzero(towers.known_entities).astype(np.int32)
             return towers.entities.values.take(from_numpy(places)), places
-        values = _values("users", users)
+        values = values_of("users", users)
         codes, batch = encode_batch(values, pa.field(towers.entity, values.type), 0)
         if (codes < 0).any():
             raise OptionError(f"users: number {int(np.argmax(codes < 0))} is missing")
@@ -163,14 +171,58 @@ class Recommendations(Vectors):
         return take_lists(lists, codes)
 
     def _seen_pairs(self, entity: str, target: str) -> tuple[Factor, Factor]:
-        data = getattr(self, "_data", None)
-        if data is None:
+        known = self._known_pairs(entity, target)
+        if known is None:
             raise OptionError(
-                "exclude='seen': a loaded model does not know the pairs it was fitted on; give them as a table, "
-                "exclude=data"
+                f"exclude='seen': the model does not know the pairs of {entity!r} and {target!r} that it was fitted "
+                "on; save it with seen=True, or give them as a table, exclude=data"
             )
-        table = read_table(open_source(data), numbers=(), factors=sorted({entity, target}))
+        return known
+
+    def _known_pairs(self, entity: str, target: str) -> tuple[Factor, Factor] | None:
+        """The pairs of the fit's rows, where these, the model or the data have them."""
+        design, seen = cast("Design | PairsDesign | None", self._design), self.model.seen
+        if isinstance(design, PairsDesign):
+            own = {design.spec.user: Factor(design.user_codes, design.users)}
+            own[design.spec.item] = Factor(design.item_codes, design.items)
+            return own[entity], own[target]
+        if isinstance(design, Design):
+            factors = column_factor(design, entity), column_factor(design, target)
+            if factors[0] is not None and factors[1] is not None:
+                return factors[0], factors[1]
+        if seen is not None and {seen.entity, seen.target} == {entity, target}:
+            found = factors_of_seen(seen, self._levels_of(seen.entity), self._levels_of(seen.target))
+            return (found[0], found[1]) if seen.entity == entity else (found[1], found[0])
+        if self._data is None:
+            return None
+        table = read_table(open_source(self._data), numbers=(), factors=sorted({entity, target}))
         return table.factors[entity], table.factors[target]
+
+    def _seen_to_keep(self, seen: bool | tuple[str, str]) -> Seen | None:
+        """The pairs that a saved model keeps: those asked for, or those that it has.
+
+        Raises
+        ------
+        OptionError
+            They are not known, or it is not clear of which factors they are.
+        """
+        if isinstance(seen, bool) and not seen:
+            return self.model.seen
+        if isinstance(seen, bool):
+            names = choose_pair(self.model)
+        elif isinstance(seen, tuple | list) and len(seen) == 2:
+            names = choose_pair(self.model, *seen)
+        else:
+            raise OptionError(f"seen={seen!r}: say True, False, or two columns, such as ('user', 'item')")
+        entity, target = self._seen_pairs(*names)
+        levels = [self._levels_of(name) for name in names]
+        return seen_of((names[0], entity), (names[1], target), *levels)
+
+    def _levels_of(self, column: str) -> Levels:
+        model = cast("Model | ImplicitModel", self.model)
+        if isinstance(model, ImplicitModel):
+            return model.users if column == model.spec.user else model.items
+        return model.column_levels[column]
 
 
 def recommendation_columns(
@@ -200,8 +252,13 @@ def recommendation_columns(
     }
 
 
-def _values(option: str, given: Any) -> pa.Array:
-    """Values of a caller as an Arrow array."""
+def values_of(option: str, given: Any) -> pa.Array:
+    """Values of a caller as an Arrow array.
+
+    Raises
+    ------
+    OptionError
+    """
     if isinstance(given, pa.ChunkedArray):
         return given.combine_chunks()
     if isinstance(given, pa.Array):

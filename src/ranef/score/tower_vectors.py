@@ -15,7 +15,7 @@ from ranef.score.latent_sampled import drawn_vectors, met_field
 from ranef.score.rows import field_codes
 from ranef.score.sampled import kept_sample
 from ranef.score.sides import Columns, Side, SideRows
-from ranef.table import Table
+from ranef.table import Levels, Table
 
 # the vectors of each of a term's sides on the rows of an entity or target; None where a side has no factor there
 Sides = list[FloatArray | None]
@@ -145,3 +145,19 @@ def _within(parts: Sequence[FloatArray]) -> FloatArray:
     squares = np.sum([np.einsum("nk,nk->n", one, one) for one in parts], axis=0)
     out: FloatArray = 0.5 * (np.einsum("nk,nk->n", whole, whole) - squares)
     return out
+
+
+def field_vectors(
+    model: Model, entity: str, target: str
+) -> tuple[tuple[Levels, FloatArray], tuple[Levels, FloatArray]] | None:
+    """Levels and vectors of two plain factors on different sides of the first latent term that has both."""
+    for spec, term in zip(model.spec.latent, model.latent, strict=True):
+        found: dict[str, tuple[int, FieldModel]] = {}
+        for s, (fields, models) in enumerate(zip(spec.sides, term.sides, strict=True)):
+            for field, own in zip(fields, models, strict=True):
+                if field.kind == "factor" and field.columns in ((entity,), (target,)):
+                    found[field.columns[0]] = (s, own)
+        if len(found) == 2 and found[entity][0] != found[target][0]:
+            both = [(one.levels, one.vectors.astype(np.float64)) for one in (found[entity][1], found[target][1])]
+            return both[0], both[1]
+    return None
