@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ranef import data as data
     from ranef import errors as errors
     from ranef import evaluate as evaluate
+    from ranef.errors import CategoryOrderWarning as CategoryOrderWarning
     from ranef.errors import ConvergenceWarning as ConvergenceWarning
     from ranef.errors import DataError as DataError
     from ranef.errors import DroppedColumnsWarning as DroppedColumnsWarning
@@ -63,6 +64,7 @@ _HOME = {
             "FitError",
             "ModelFileError",
             "RanefWarning",
+            "CategoryOrderWarning",
             "ConvergenceWarning",
             "SingularFitWarning",
             "DroppedRowsWarning",
@@ -74,6 +76,7 @@ _HOME = {
 }
 
 __all__ = [
+    "CategoryOrderWarning",
     "ConvergenceWarning",
     "DataError",
     "DroppedColumnsWarning",

@@ -14,7 +14,8 @@
     ├── SingularFitWarning
     ├── DroppedRowsWarning
     ├── DroppedColumnsWarning
-    └── UnknownLevelWarning
+    ├── UnknownLevelWarning
+    └── CategoryOrderWarning
 
 A message says what was wrong, where, and what to do next.
 """
@@ -109,6 +110,10 @@ class DroppedColumnsWarning(RanefWarning):
 
 class UnknownLevelWarning(RanefWarning):
     """New data hold levels that were not seen in fitting."""
+
+
+class CategoryOrderWarning(RanefWarning):
+    """Categories of an ordinal response were taken in the order of their texts, which nobody declared."""
 
 
 def caret(text: str, start: int, end: int | None = None) -> str:

@@ -270,6 +270,23 @@ def test_simulated_data_can_be_fitted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "(Intercept) | user" in out
 
 
+def test_thresholds_of_an_ordinal_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wine.parquet"
+    pq.write_table(wine(), path)
+    words = ["fit", "rating ~ temp + (1 | judge)", str(path), "--json"]
+    equidistant = ranef.ordinal("probit", thresholds="equidistant")
+    expected = ranef.fit("rating ~ temp + (1 | judge)", wine(), family=equidistant)
+    assert main([*words, "--family", "ordinal", "--link", "probit", "--thresholds", "equidistant"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["deviance"], found["df"]) == (pytest.approx(expected.deviance, abs=1e-9), 4)
+    for wrong, said in (
+        (["--family", "ordinal", "--thresholds", "symetric"], "--thresholds 'symetric' is not known"),
+        (["--thresholds", "symmetric"], "--thresholds belongs to --family 'ordinal', not 'gaussian'"),
+    ):
+        assert main([*words, *wrong]) == 2
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("family", ["bernoulli", "binomial", "poisson", "ordinal"])
 def test_simulated_responses_of_other_families_can_be_fitted(
     family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

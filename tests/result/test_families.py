@@ -4,6 +4,7 @@ import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -106,6 +107,37 @@ def test_an_ordered_response_may_be_any_column(wine):
     other = ranef.fit(WINE, turned, family="ordinal")
     np.testing.assert_allclose(other.fixef()["estimate"], -np.asarray(wine.fixef()["estimate"]), atol=1e-6)
     np.testing.assert_allclose(other.thresholds()["estimate"], -np.asarray(wine.thresholds()["estimate"])[::-1], 1e-5)
+
+
+WORDS = ["awful", "bad", "fair", "good", "superb"]
+
+
+def worded(order=None):
+    """Wine's ratings in words: as plain text, or as a categorical, ordered or not."""
+    table = data.wine().to_pandas()
+    words = [WORDS[int(text) - 1] for text in table["rating"]]
+    return table.assign(rating=words if order is None else pd.Categorical(words, WORDS, ordered=order))
+
+
+def test_texts_without_an_order_are_sorted_with_a_warning(wine):
+    said = r"categories of rating .* sorted: 'awful' < 'bad' < 'fair' < 'good' < 'superb'\. Declare .*pandas"
+    # plain text, and what pandas makes of it without being told an order
+    for table in (worded(), worded(order=False)):
+        with pytest.warns(ranef.CategoryOrderWarning, match=said):
+            fit = ranef.fit(WINE, table, family="ordinal")
+        assert fit.deviance == pytest.approx(wine.deviance, abs=1e-9)
+
+
+def test_a_declared_order_and_texts_of_numbers_need_no_warning(wine):
+    fit = ranef.fit(WINE, worded(order=True), family="ordinal")
+    assert fit.thresholds()["threshold"].to_list() == ["awful|bad", "bad|fair", "fair|good", "good|superb"]
+    table = data.wine()
+    plain = table.set_column(1, "rating", table["rating"].cast(pa.string()))
+    close(ranef.fit(WINE, plain, family="ordinal"), wine)
+    # ten is above nine, and not where texts are sorted
+    ten = plain.to_pandas().replace({"rating": {"2": "10"}})
+    with pytest.warns(ranef.CategoryOrderWarning, match="'1' < '10' < '3'"):
+        ranef.fit(WINE, ten, family="ordinal")
 
 
 def test_categories_without_rows_are_left_out(wine):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from ranef.cli.guard import note
 from ranef.cli.words import DATA_HELP, TABLE_HELP, quoted, tables_of
 from ranef.errors import FormulaError, OptionError
+
+if TYPE_CHECKING:
+    from ranef.family import Family
 
 _FILES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".arrow", ".feather")
 _MISSING = (
@@ -28,6 +32,7 @@ _FAMILY = (
     'pairs that are observed or not, "1 ~ latent(user, item, rank=64)".'
 )
 _LINK = "logit (default), probit or cloglog, of bernoulli, binomial and ordinal."
+_THRESHOLDS = "Of ordinal: flexible (default), symmetric around the middle, or equidistant."
 _METHOD = (
     "gaussian: reml (default) or ml. Others: laplace (default) or joint (lme4's nAGQ=0). gibbs: draws from the "
     "posterior (not of every family). latent() and fm(): vb (default), map or gibbs."
@@ -45,6 +50,7 @@ def fit(
     ],
     family: Annotated[str, typer.Option(help=_FAMILY)] = "gaussian",
     link: Annotated[str | None, typer.Option(help=_LINK, show_default=False)] = None,
+    thresholds: Annotated[str | None, typer.Option(help=_THRESHOLDS, show_default=False)] = None,
     method: Annotated[str | None, typer.Option(help=_METHOD, show_default=False)] = None,
     weights: Annotated[str | None, typer.Option(metavar="COLUMN", help=_WEIGHTS, show_default=False)] = None,
     offset: Annotated[str | None, typer.Option(metavar="COLUMN", help="Added to the linear predictor.")] = None,
@@ -52,7 +58,11 @@ def fit(
     covariance: Annotated[Path | None, typer.Option(metavar="FILE", help=_COVARIANCE, show_default=False)] = None,
     missing: Annotated[str, typer.Option(help=_MISSING)] = "drop",
     solver: Annotated[
-        str, typer.Option(help="exact, stochastic (any number of levels; with Monte-Carlo errors) or auto.")
+        str,
+        typer.Option(
+            help="exact, stochastic (any number of levels; with Monte-Carlo errors), auto, or for a given --covariance "
+            "bound (Diamond's bound of the curvature)."
+        ),
     ] = "auto",
     probes: Annotated[str, typer.Option(help="Of the stochastic solver: 2 to 64, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of probes and draws: the same seed gives the same fit.")] = 0,
@@ -127,7 +137,7 @@ def fit(
     fitted = fit_model(
         formula,
         data,
-        family=family,
+        family=family if thresholds is None else _with_thresholds(family, link, thresholds),
         link=link,
         method=method,  # type: ignore[arg-type]  # the library checks it, with a better message
         weights=weights,
@@ -163,6 +173,24 @@ def fit(
         print(to_json(fitted))
     elif not quiet:
         print(fitted)
+
+
+def _with_thresholds(family: str, link: str | None, thresholds: str) -> Family:
+    """The ordinal family of a name and a link, with thresholds of a kind.
+
+    Raises
+    ------
+    OptionError
+    """
+    from ranef.family import family as family_of
+    from ranef.family.ordinal import Ordinal
+    from ranef.family.thresholds import STRUCTURES, Structure
+    from ranef.result.options import choice
+
+    found = family_of(family, link)
+    if not isinstance(found, Ordinal):
+        raise OptionError(f"thresholds= belongs to family='ordinal', not {found.name!r}; leave it out")
+    return replace(found, thresholds=cast(Structure, choice("thresholds", thresholds, STRUCTURES)))
 
 
 def _table_or_model(path: Path) -> Any:

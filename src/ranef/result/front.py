@@ -44,7 +44,7 @@ from ranef.result.ratings import limits_of, rating_values, read_clip
 from ranef.result.sampling import DEFAULTS, DEFAULTS_LATENT, read_sampling
 from ranef.result.validation import Callback, Validator, after_sweeps, read_callbacks, read_validation
 from ranef.result.warm import earlier_of, start_of
-from ranef.result.warn import warn_about_fit
+from ranef.result.warn import warn_about_fit, warn_about_order
 from ranef.storage import storage
 from ranef.table import open_source
 
@@ -101,12 +101,12 @@ def fit(
     family : str or Family
         The distribution of the response: ``"gaussian"``, ``"bernoulli"`` (0 or 1, or a column of two levels, the first
         one the failure), ``"binomial"`` (``cbind(successes, failures) ~ ...``, or a proportion whose weights are the
-        trials), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"ordinal"`` (any ordered column),
-        ``"ratings"`` (evenly spaced numbers, whose mean a logistic function keeps between the smallest and the largest:
-        the likelihood of as many trials as there are steps between these); R's names for them; or a family such as
-        ``ranef.ordinal(link="probit", thresholds="equidistant")``. ``"implicit"`` is of pairs that are observed or not,
-        ``"1 ~ latent(user, item, rank=64)"``, or with a column of confidences on the left side: weighted alternating
-        least squares (iALS), see `ranef.result.implicit_front`.
+        trials), ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"ordinal"`` (any ordered column; texts without a
+        declared order are sorted, with a warning), ``"ratings"`` (evenly spaced numbers, whose mean a logistic function
+        keeps between the smallest and the largest: the likelihood of as many trials as there are steps between these);
+        R's names for them; or a family such as ``ranef.ordinal(link="probit", thresholds="equidistant")``.
+        ``"implicit"``, of pairs that are observed or not: ``"1 ~ latent(user, item, rank=64)"``, or confidences on the
+        left side; see `ranef.result.implicit_front`.
     link : str, optional
         Default: the family's first. ``"identity"`` of gaussian; ``"logit"``, ``"probit"`` and ``"cloglog"`` of
         bernoulli, binomial and ordinal; ``"logit"`` of ratings; ``"log"`` of the others.
@@ -215,7 +215,6 @@ def fit(
     progress : bool, optional
         Report each step on stderr, and about how long the search will take. Default: on a terminal, when the fit takes
         more than a second.
-
     validation : float or table, optional
         Of ``"vb"`` and ``"map"``: rows that the sweeps are scored on, by the root mean square error of their
         predictions (log loss of outcomes and categories, the mean deviance of counts and of gamma). The sweeps end when
@@ -259,7 +258,7 @@ def fit(
 
     Warns
     -----
-    DroppedRowsWarning, DroppedColumnsWarning, SingularFitWarning, ConvergenceWarning
+    DroppedRowsWarning, DroppedColumnsWarning, SingularFitWarning, ConvergenceWarning, CategoryOrderWarning
 
     Examples
     --------
@@ -374,6 +373,7 @@ def fit(
             tables=tables,
             hold_out=None if held is None else held.hold_out,
         )
+        warn_about_order(design)
         whole = design
         ratings = rating_values(design) if distribution.kind == "number" else ()
         limits = limits_of(clip, ratings, factors)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from ranef.artifact.model import Model
+from ranef.design.build import Design
+from ranef.design.columns import Categories
 from ranef.errors import (
+    CategoryOrderWarning,
     ConvergenceWarning,
     DroppedColumnsWarning,
     DroppedRowsWarning,
@@ -17,6 +21,9 @@ from ranef.errors import (
 )
 from ranef.result.parameters import parameters_of
 from ranef.score.rows import Unknown
+
+# categories that a message lists
+MOST_SHOWN = 8
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -95,6 +102,36 @@ def warn_about_fit(model: Model, numbers: str | None = None) -> None:
             "be more than the data can tell apart"
         )
         warn(message, SingularFitWarning)
+
+
+def warn_about_order(design: Design) -> None:
+    """Say in which order the categories of an ordinal response were taken if they are texts that nobody ordered.
+
+    Texts that are ascending numbers are in order. A categorical column without an order whose levels stand as their
+    texts are sorted is most often one that was made without thinking of it.
+    """
+    response = design.spec.response
+    if response.kind != "ordered" or not isinstance(response.value, Categories):
+        return
+    column, labels = response.value.column, response.levels
+    if design.column_levels[column].ordered or len(labels) < 3 or list(labels) != sorted(labels) or ascending(labels):
+        return
+    shown = [*map(repr, labels)] if len(labels) <= MOST_SHOWN else [*map(repr, labels[: MOST_SHOWN - 1]), "..."]
+    message = (
+        f"the categories of {response.label} have no declared order and were taken as their texts are sorted: "
+        f"{' < '.join(shown)}. Declare the order, be it this one: by an ordered categorical "
+        "(pandas.Categorical(..., categories=[...], ordered=True), polars.Enum([...])), or by numbers in its place"
+    )
+    warn(message, CategoryOrderWarning)
+
+
+def ascending(labels: Sequence[str]) -> bool:
+    """Whether all labels read as numbers, each above the one before."""
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return False
+    return all(a < b for a, b in pairwise(numbers))
 
 
 def _warn_about_unbounded(model: Model) -> None:
