@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranef.cli.guard import note
+from ranef.cli.output import check_out, write_csv
 from ranef.cli.words import DATA_HELP, TABLE_HELP, tables_of
 from ranef.errors import OptionError, counted
 
 if TYPE_CHECKING:
     from ranef.table import Source
-
-_BATCH_ROWS = 1 << 16
 
 
 def predict(
@@ -67,7 +65,7 @@ def predict(
     from ranef.table import open_source, write_table
 
     begun = time.perf_counter()
-    _check_out(out)
+    check_out(out)
     fitted = load(model)
     source = replace(open_source(data), library="dict")
     kept = _kept(source, keep or [], prediction_columns(fitted.model, type, interval is not None))
@@ -84,7 +82,7 @@ def predict(
     predicted = found if isinstance(found, dict) else {"fit": found}
     columns = {**kept, **predicted}
     if out is None:
-        _write_csv(columns)
+        write_csv(columns)
     else:
         write_table(out, columns)
     first = next(iter(predicted.values()))
@@ -92,15 +90,6 @@ def predict(
     without = f", {lacking:,} of them without a prediction" if lacking else ""
     where = "" if out is None else f" to {out}"
     note(f"{counted(len(first), 'row')}{without} in {time.perf_counter() - begun:.2f} s{where}")
-
-
-def _check_out(out: Path | None) -> None:
-    if out is None:
-        return
-    if out.suffix.lower() not in (".parquet", ".csv"):
-        raise OptionError(f"--out {out}: the extension must be .parquet or .csv")
-    if not out.parent.is_dir():
-        raise OptionError(f"--out {out}: there is no folder {out.parent}; make it first")
 
 
 def _kept(source: Source, keep: Sequence[str], taken: Sequence[str]) -> dict[str, Any]:
@@ -118,17 +107,3 @@ def _kept(source: Source, keep: Sequence[str], taken: Sequence[str]) -> dict[str
         for name, column in zip(names, batch.columns, strict=True):
             chunks[name].append(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
     return {name: pa.chunked_array(chunks[name]) for name in names}
-
-
-def _write_csv(columns: Mapping[str, Any]) -> None:
-    """CSV on stdout, piece by piece; NaN is an empty field."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    from ranef.table import csv_table
-
-    table = csv_table(columns)
-    for start in range(0, max(table.num_rows, 1), _BATCH_ROWS):
-        sink = pa.BufferOutputStream()
-        csv.write_csv(table.slice(start, _BATCH_ROWS), sink, csv.WriteOptions(include_header=start == 0))
-        sys.stdout.write(sink.getvalue().to_pybytes().decode())

@@ -75,8 +75,8 @@ class ImplicitFit(Fit):
         return "conjugate gradients"
 
     @property
-    def rank(self) -> int:
-        """Numbers in a vector."""
+    def rank(self) -> int:  # type: ignore[override]
+        """Numbers in a vector; for given items in order see ``recommend(user, among=items)``."""
         return self.model.rank
 
     @property
@@ -344,7 +344,9 @@ _SHARED: Sequence[str] = (
     "similar",
     "analogy",
     "explain",
+    "rank",
     "recommend",
+    "recommendation_parts",
 )
 for _name in dir(Fit):
     if not _name.startswith("_") and _name not in vars(ImplicitFit) and _name not in _SHARED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -25,6 +25,7 @@ from ranef.score.topk import Lists, TargetIndex, index_targets
 from ranef.score.towers import Towers, compile_towers
 from ranef.table import UNKNOWN, CodeArray, Factor, Levels, from_numpy, open_source, read_table
 from ranef.table.encode import encode_batch, look_up
+from ranef.table.kinds import kind_of
 
 if TYPE_CHECKING:
     from ranef.artifact.model import FloatArray, Model
@@ -95,20 +96,90 @@ class Recommendations(Vectors):
             The model cannot recommend, and why; an option is wrong.
         LevelError, DataError
         """
+        parts = list(
+            self.recommendation_parts(
+                users,
+                k,
+                among=among,
+                deny=deny,
+                exclude=exclude,
+                tables=tables,
+                context=context,
+                entity=entity,
+                target=target,
+                threads=threads,
+            )
+        )
+        return self._table({name: _together([part[name] for part in parts]) for name in parts[0]})
+
+    def recommendation_parts(
+        self,
+        users: Any = None,
+        k: int = 10,
+        *,
+        among: Any = None,
+        deny: Any = None,
+        exclude: Any = None,
+        tables: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        entity: str | None = None,
+        target: str | None = None,
+        threads: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """What `recommend` gives, for some users at a time: columns by name, in bounded memory.
+
+        Parameters are those of `recommend`; so are the errors.
+        """
         check_whole("k", k, 1)
         towers, index = self._towers(entity, target, tables, context)
         index = self._allowed(towers, index, among, deny)
         values, places = self._entities(towers, users)
         seen = None if exclude is None else self._seen(towers, exclude, values)
         depth = min(k, max(len(index.place), 1))
-        found = []
-        for first in range(0, len(places), ENTITIES):
+        for first in range(0, max(len(places), 1), ENTITIES):
             rows = np.arange(first, min(first + ENTITIES, len(places)))
             own = None if seen is None else take_lists(seen, rows)
-            found.append(ranked(towers, index, places[rows], depth, seen=own, threads=threads))
-        items = np.concatenate([np.zeros((0, depth), np.int32), *(one.target for one in found)])
-        scores = np.concatenate([np.zeros((0, depth)), *(one.score for one in found)])
-        return self._table(recommendation_columns(towers, values, places, items, scores))
+            found = ranked(towers, index, places[rows], depth, seen=own, threads=threads)
+            yield recommendation_columns(towers, values.slice(first, ENTITIES), places[rows], found.target, found.score)
+
+    def rank(
+        self,
+        user: Any,
+        items: Any,
+        *,
+        tables: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        entity: str | None = None,
+        target: str | None = None,
+    ) -> Any:
+        """Given items in the order of their scores for a user, or for each of several: the table of `recommend`.
+
+        Parameters
+        ----------
+        user : value or array_like
+        items : array_like
+        tables, context, entity, target
+            As of `recommend`.
+
+        Raises
+        ------
+        OptionError, LevelError, DataError
+
+        Warns
+        -----
+        UnknownLevelWarning
+            Some of the items are not there; they are left out.
+        """
+        chosen = values_of("items", items)
+        return self.recommend(
+            user,
+            max(len(chosen), 1),
+            among=chosen,
+            tables=tables,
+            context=context,
+            entity=entity,
+            target=target,
+        )
 
     def _towers(
         self,
@@ -154,6 +225,9 @@ class Recommendations(Vectors):
             raise OptionError(f"users: number {int(np.argmax(codes < 0))} is missing")
         places = look_up(towers.entity, Levels(batch.distinct), towers.entities)[codes]
         self._check_entities(towers, values, places)
+        if kind_of(values.type) == "category" != kind_of(towers.entities.values.type) and (places >= 0).all():
+            # numbers that were written as text
+            values = towers.entities.values.take(from_numpy(places))
         return values, np.where(places >= 0, places, -1).astype(np.int32)
 
     def _check_entities(self, towers: Towers, values: pa.Array, places: CodeArray) -> None:
@@ -250,6 +324,13 @@ def recommendation_columns(
         f"known_{towers.entity}": pa.array(known[who]),
         f"known_{towers.target}": pa.array(towers.known_targets[item]),
     }
+
+
+def _together(parts: Sequence[Any]) -> Any:
+    """A column of several tables as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else pa.chunked_array(parts)
 
 
 def values_of(option: str, given: Any) -> pa.Array:

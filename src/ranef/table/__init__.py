@@ -8,7 +8,7 @@ from ranef.table.kinds import ColumnKind
 from ranef.table.levels import labels_of, used
 from ranef.table.missing import MISSING_IN_CSV, Gap, complete_rows
 from ranef.table.open import open_source
-from ranef.table.output import csv_table, to_library, write_table
+from ranef.table.output import csv_table, table_writer, to_library, write_table
 from ranef.table.read import check_finite, read_table, text_example, unusable
 from ranef.table.source import Source
 from ranef.table.table import MISSING, UNKNOWN, CodeArray, Factor, FloatArray, Levels, Table
@@ -37,6 +37,7 @@ __all__ = [
     "open_source",
     "preferred_library",
     "read_table",
+    "table_writer",
     "text_example",
     "to_library",
     "to_numpy",

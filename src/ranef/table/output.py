@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -80,24 +81,56 @@ def write_table(path: str | os.PathLike[str], columns: Mapping[str, Column]) -> 
     OptionError
         The extension is another one, or the folder cannot be written to.
     """
+    with table_writer(path) as write:
+        write(columns)
+
+
+@contextmanager
+def table_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[Mapping[str, Column]], None]]:
+    """Write a table piece by piece to a ``.parquet`` or ``.csv`` file, which is there when all pieces are.
+
+    Parameters
+    ----------
+    path : path
+        An existing file is replaced.
+
+    Yields
+    ------
+    callable
+        Takes the columns of the next rows, as `write_table`; the same columns of the same types each time.
+
+    Raises
+    ------
+    OptionError
+        The extension is another one, or the folder cannot be written to.
+    """
     target = Path(path)
     if target.suffix.lower() not in (".parquet", ".csv"):
         raise OptionError(f"{target}: the extension must be .parquet or .csv")
+    import pyarrow.parquet as pq
+    from pyarrow import csv
+
+    parquet = target.suffix.lower() == ".parquet"
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        if target.suffix.lower() == ".parquet":
-            import pyarrow.parquet as pq
+    with ExitStack() as stack:
+        stack.callback(partial.unlink, missing_ok=True)
+        try:
+            with ExitStack() as open_file:
+                writer: Any = None
 
-            pq.write_table(_arrow_table(columns), partial)
-        else:
-            from pyarrow import csv
+                def write(columns: Mapping[str, Column]) -> None:
+                    nonlocal writer
+                    table = _arrow_table(columns) if parquet else csv_table(columns)
+                    if writer is None:
+                        kind = pq.ParquetWriter if parquet else csv.CSVWriter
+                        writer = open_file.enter_context(kind(partial, table.schema))
+                    writer.write_table(table)
 
-            csv.write_csv(csv_table(columns), partial)
-        partial.replace(target)
-    except OSError as error:
-        raise OptionError(f"{target} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+                yield write
+            if writer is not None:
+                partial.replace(target)
+        except OSError as error:
+            raise OptionError(f"{target} cannot be written: {error}") from error
 
 
 def csv_table(columns: Mapping[str, Column]) -> pa.Table:
