@@ -42,6 +42,8 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
         arrays[f"groups.{g}.modes"] = group.modes
         arrays[f"groups.{g}.conditional"] = group.conditional
         arrays[f"groups.{g}.sensitivity"] = group.sensitivity
+        if group.apart is not None:
+            arrays[f"groups.{g}.apart"] = group.apart
         if group.combination is not None:
             arrays[f"groups.{g}.combination"] = group.combination.parts
         if group.walk is not None:
@@ -137,7 +139,8 @@ def draws_of(entry: DrawsEntry, groups: Sequence[GroupModel], fixed: int, shelf:
             "damaged; save it again, or take it from a backup"
         )
     if entry.chain:
-        known = [shelf.floats(f"draws.known.{g}", n, k, k) for g, (n, k) in enumerate(shapes)]
+        # levels that were folded in later are not among them
+        known = [shelf.floats(f"draws.known.{g}", -1, k, k) for g, (_, k) in enumerate(shapes)]
     else:
         # the first models knew something of one group only
         known = [np.zeros((n, k, k)) for n, k in shapes]
@@ -148,7 +151,7 @@ def draws_of(entry: DrawsEntry, groups: Sequence[GroupModel], fixed: int, shelf:
         z_back=tuple(shelf.floats(f"draws.z_back.{g}", k, k) for g, (_, k) in enumerate(shapes)),
         chain=chain,
         known=tuple(known),
-        draws=tuple(shelf.floats(f"draws.draws.{g}", n, k, beta.shape[1]) for g, (n, k) in enumerate(shapes)),
+        draws=tuple(shelf.floats(f"draws.draws.{g}", *one.shape[:2], beta.shape[1]) for g, one in enumerate(known)),
         beta=beta,
     )
 
@@ -212,6 +215,10 @@ class Shelf:
         """An int64 array, as `floats`."""
         return self._take(name, np.dtype(np.int64), shape)
 
+    def truths(self, name: str, *shape: int) -> npt.NDArray[np.bool_]:
+        """A bool array, as `floats`."""
+        return self._take(name, np.dtype(np.bool_), shape)
+
     def _take(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         if name not in self._arrays:
             raise ModelFileError(f"{self._place} has no array {name!r}: the file is damaged; save the model again")
@@ -250,6 +257,7 @@ def groups_of(manifest: Manifest, levels: Sequence[Levels], shelf: Shelf) -> tup
                 walk=_walk(f"groups.{g}", n, shelf) if spec.kind == "walk" else None,
                 membership=None if entry.owners is None else _membership(f"groups.{g}", shelf),
                 owners=None if entry.owners is None else levels[entry.owners],
+                apart=shelf.truths(f"groups.{g}.apart", n) if f"groups.{g}.apart" in shelf else None,
             )
         )
     return tuple(groups)
@@ -305,13 +313,15 @@ def posterior_of(entry: PosteriorEntry, groups: Sequence[GroupModel], fixed: int
     stages = []
     for s, (group, parents) in enumerate((stage.group, stage.parents) for stage in entry.stages):
         name = f"posterior.stages.{s}"
-        n, k = groups[group].modes.shape
+        # levels that were folded in later are not among them
+        position = shelf.places(f"{name}.position", -1)
+        n, k = len(position), groups[group].modes.shape[1]
         above = sum(sizes[later.group] for later in entry.stages[s + 1 :])
         offsets = shelf.places(f"{name}.offsets", n + 1)
         stages.append(
             PosteriorStage(
                 group=group,
-                position=shelf.places(f"{name}.position", n),
+                position=position,
                 own=shelf.floats(f"{name}.own", n, k, k),
                 offsets=offsets,
                 columns=shelf.codes(f"{name}.columns", int(offsets[-1])),

@@ -215,6 +215,9 @@ class GroupModel:
     membership : Membership or None
         Of a history: the levels of each owner.
     owners : Levels or None
+    apart : bool array, shape (levels,), or None
+        Levels that were folded in or updated after the fit: ``conditional`` and ``sensitivity`` are all that is known
+        of their uncertainty, and the model's posterior, which may lack them, says nothing of them. None is none.
     """
 
     levels: Levels
@@ -226,6 +229,7 @@ class GroupModel:
     walk: Walk | None = None
     membership: Membership | None = None
     owners: Levels | None = None
+    apart: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)

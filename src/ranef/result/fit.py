@@ -21,7 +21,7 @@ from ranef.errors import OptionError
 from ranef.formula import parse, update_formula
 from ranef.result.bayes import posterior_intervals
 from ranef.result.estimates import Ddf
-from ranef.result.explain import Explanations
+from ranef.result.folding import Folding
 from ranef.result.habits import PREDICT, with_habits
 from ranef.result.loaded import options_of
 from ranef.result.overdispersion import Overdispersion, overdispersion
@@ -46,14 +46,15 @@ from ranef.table import open_source, preferred_library
 FloatArray = npt.NDArray[np.float64]
 
 
-class Fit(Explanations):
+class Fit(Folding):
     """A fitted mixed model; made by `ranef.fit` and `ranef.load`.
 
     Tables come back in the library of the data: pandas, polars, Arrow or a dict of arrays.
 
     Its numbers, such as `deviance` or `converged`, are in `ranef.result.fitted`, its tables of estimates in
     `ranef.result.estimates`, what it says of the vectors of latent terms in `ranef.result.vectors`, its
-    recommendations in `ranef.result.recommend`, the reasons for these in `ranef.result.explain`.
+    recommendations in `ranef.result.recommend`, the reasons for these in `ranef.result.explain`, what it does
+    with new levels in `ranef.result.folding`.
     """
 
     def __init__(

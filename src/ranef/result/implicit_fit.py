@@ -211,7 +211,7 @@ class ImplicitFit(Fit):
         found: npt.NDArray[np.float32] = users.astype(np.float32) @ self.model.item_vectors.T
         return found
 
-    def fold_in(self, data: Any) -> ImplicitFit:
+    def fold_in(self, data: Any, tables: Mapping[str, Any] | None = None) -> ImplicitFit:
         """This fit with new users, or with users whose pairs are others now.
 
         A user's vector is the minimum of the fit's objective for the items as they are: what it would be had the user
@@ -221,6 +221,8 @@ class ImplicitFit(Fit):
         ----------
         data : any data that `ranef.fit` takes
             All pairs of these users, with the confidence if the fit has one.
+        tables
+            Not of this family: an error if given.
 
         Returns
         -------
@@ -232,6 +234,8 @@ class ImplicitFit(Fit):
         DroppedRowsWarning
             Rows with items that the fit does not have, or with missing values.
         """
+        if tables is not None:
+            raise OptionError("tables= has no meaning for family='implicit'; leave it out")
         known = read_known(self.model, open_source(data))
         if known.left_out:
             warn(

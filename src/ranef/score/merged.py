@@ -123,7 +123,7 @@ def levels_of(model: Model, factor: Merged) -> tuple[Levels, Combination | None]
 def prior_covariance(model: Model, factor: Merged) -> FloatArray:
     """Of a level's block before any row of its own, shape (d, d)."""
     blocks = [] if factor.group is None else [model.groups[factor.group].covariance]
-    return _diagonal([*blocks, *(field_of(model, place).covariance for place in factor.fields)])
+    return block_diagonal([*blocks, *(field_of(model, place).covariance for place in factor.fields)])
 
 
 def prior_state(model: Model, factor: Merged) -> LevelState:
@@ -183,7 +183,8 @@ def unpacked(spread: npt.NDArray[np.floating], k: int) -> FloatArray:
     return out
 
 
-def _diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
+def block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
+    """The blocks along the diagonal of a matrix of zeros."""
     size = sum(len(one) for one in blocks)
     out, at = np.zeros((size, size)), 0
     for one in blocks:

@@ -18,7 +18,7 @@ from ranef.score.sampled import kept_sample, linear_predictors, predicted, sampl
 from ranef.score.scale import Interval, Kind, Scaled, check_kind, normal_quantile, on_scale
 from ranef.score.select import Selection, select
 from ranef.score.units import with_units
-from ranef.score.variance import coefficient_variance, prior_variance
+from ranef.score.variance import apart_variance, coefficient_variance, prior_variance
 from ranef.table import Source
 
 NewLevels: TypeAlias = Literal["population", "raise"]
@@ -143,12 +143,13 @@ def predict(
             fit[here] += products
             latent_variance = latent_variance if found_variance is None else found_variance
         if interval and joint is not None:
+            held, variance = apart_variance(model.groups, batch)
             if few or not isinstance(joint, Posterior):
-                variance = coefficient_variance(joint, batch)
+                variance += coefficient_variance(joint, held)
             else:
-                met = with_units_met(batch)
+                met = with_units_met(held)
                 own = {group.group: group.units for group in met.groups if group.units is not None}
-                variance = coefficient_variance(with_units(joint, model.groups, own), met)
+                variance += coefficient_variance(with_units(joint, model.groups, own), met)
             variance = variance + latent_variance
             if ordered:
                 from ranef.score.thresholds import threshold_part

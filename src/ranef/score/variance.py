@@ -25,7 +25,7 @@ import numpy.typing as npt
 from ranef.artifact.model import FloatArray, GroupModel, Posterior, PosteriorDraws, PosteriorStage
 from ranef.design.membership import Membership
 from ranef.score.rows import Batch
-from ranef.table import CodeArray
+from ranef.table import UNKNOWN, CodeArray
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 # codes of a grouping factor, and covariates in the solver's coordinates: zero where the level is not known
@@ -101,6 +101,36 @@ def coefficient_variance(posterior: Posterior | PosteriorDraws, batch: Batch) ->
         variance += _pulled_square(posterior.dense, entries, visits)
     # rounding can take a variance of zero below it
     return posterior.scale * variance.clip(0)
+
+
+def apart_variance(groups: Sequence[GroupModel], batch: Batch) -> tuple[Batch, FloatArray]:
+    """The batch without the levels that stand apart of the posterior, and the variance that these add.
+
+    Such a level moves with the fixed effects as its ``sensitivity`` says, which is part of the batch's ``x`` then;
+    besides, it has the covariance ``conditional``.
+
+    Returns
+    -------
+    batch : Batch
+    variance : float64 array, shape (rows,)
+    """
+    variance, x, out = np.zeros(len(batch.rows)), batch.x, []
+    for group in batch.groups:
+        learned = groups[group.group]
+        if learned.apart is None or group.units is not None:
+            out.append(group)
+            continue
+        at = np.flatnonzero((group.codes >= 0) & np.append(learned.apart, [False, False])[group.codes])
+        codes, z = group.codes[at], np.nan_to_num(group.covariates[at])
+        own = learned.conditional[codes][:, group.coefficients][:, :, group.coefficients]
+        variance[at] += np.einsum("na,nab,nb->n", z, own, z)
+        if x is not None:
+            x = x.copy()
+            x[at] -= np.einsum("na,nap->np", z, learned.sensitivity[codes][:, group.coefficients])
+        rest = group.codes.copy()
+        rest[at] = UNKNOWN
+        out.append(replace(group, codes=rest))
+    return replace(batch, x=x, groups=tuple(out)), variance
 
 
 def _drawn(

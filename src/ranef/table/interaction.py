@@ -22,7 +22,8 @@ class Combination:
     Attributes
     ----------
     parts : int32 array, shape (combinations, factors)
-        Row ``k`` holds the codes that make up level ``k``; rows are sorted, the first factor varying slowest.
+        Row ``k`` holds the codes that make up level ``k``; rows are distinct, and of a fit sorted, the first factor
+        varying slowest. What was added to a fit stands behind.
     """
 
     parts: CodeArray
@@ -107,7 +108,9 @@ def encode_combination(codes: Sequence[CodeArray], combination: Combination) -> 
         new = _find(new[inside] * size + code[seen], distinct)
         seen, new = seen[new >= 0], new[new >= 0]
     found = np.where(missing, np.int32(MISSING), np.int32(UNKNOWN))
-    found[seen] = new  # combinations are sorted, so the last code is the combination's number
+    number = np.empty(len(known), np.int32)
+    number[known] = np.arange(len(known))
+    found[seen] = number[new]
     return found
 
 

@@ -1,0 +1,221 @@
+"""Modes of many levels at once: Newton's method for each, side by side.
+
+The levels of a factor are independent of each other given the rest of the model, so that all of them are found by small
+dense steps. Levels with about as many rows are worked on together, as arrays of shape (levels, rows of a level, d).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ranef.errors import FitError
+
+if TYPE_CHECKING:
+    from ranef.family import Family
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# numbers of the largest array of a batch
+NUMBERS = 1 << 21
+# rows that a level is filled up with, as a share of its own
+FILLING = 0.25
+SETTLED = 1e-18
+MOST_STEPS = 100
+MOST_HALVINGS = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """Rows as the family sees them.
+
+    Attributes
+    ----------
+    family : Family
+    phi : float64 array
+        The family's own parameters.
+    y : float64 array, shape (rows,)
+    weights : float64 array, shape (rows,), or None
+    """
+
+    family: Family
+    phi: FloatArray
+    y: FloatArray
+    weights: FloatArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sorted:
+    """Rows by level.
+
+    Attributes
+    ----------
+    start : int64 array, shape (levels + 1,)
+    rows : int64 array
+        Those of level ``g`` are ``rows[start[g]:start[g + 1]]``.
+    """
+
+    start: IntArray
+    rows: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The modes of some levels.
+
+    Attributes
+    ----------
+    levels : int64 array, shape (b,)
+    mode : float64 array, shape (b, d)
+    precision : float64 array, shape (b, d, d)
+        Minus the second derivative of the log posterior density there.
+    rows : int64 array, shape (b, c)
+        The rows of each level, then rows of others where it has fewer than ``c``.
+    mask : bool array, shape (b, c)
+        Which are its own.
+    covariates : float64 array, shape (b, c, d)
+        Zero elsewhere.
+    eta : float64 array, shape (b, c)
+        Linear predictors at the mode.
+    """
+
+    levels: IntArray
+    mode: FloatArray
+    precision: FloatArray
+    rows: IntArray
+    mask: npt.NDArray[np.bool_]
+    covariates: FloatArray
+    eta: FloatArray
+
+
+def sort_rows(codes: npt.NDArray[np.integer], rows: IntArray, levels: int) -> Sorted:
+    """Rows by their code, from 0 to ``levels``; ``codes`` are those of ``rows``."""
+    order = np.argsort(codes, kind="stable")
+    start = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=levels))]).astype(np.int64)
+    return Sorted(start, rows[order])
+
+
+def block_modes(
+    of: Sorted,
+    response: Response,
+    covariates: Callable[[IntArray], FloatArray],
+    offset: FloatArray,
+    precision: FloatArray,
+    beside: int = 0,
+) -> Iterator[Found]:
+    """Maximise each level's log-likelihood plus the logarithm of a normal prior density around zero.
+
+    Parameters
+    ----------
+    of : Sorted
+    response : Response
+    covariates : callable
+        From places of rows, shape (n,), to what multiplies their level's coefficients, shape (n, d).
+    offset : float64 array, shape (rows,)
+        The rest of the linear predictor.
+    precision : float64 array, shape (d, d) or (levels, d, d)
+        Of the prior.
+    beside : int
+        Numbers of a row that the caller computes with besides: batches are made smaller for it.
+
+    Raises
+    ------
+    FitError
+        A likelihood cannot be computed near the middle of its level's prior.
+    """
+    d = precision.shape[-1]
+    for levels in _batches(np.diff(of.start), d, beside):
+        count = np.diff(of.start)[levels]
+        within = np.arange(max(int(count.max(initial=0)), 1))
+        mask = within < count[:, None]
+        # a level without rows borrows the first one, which weighs nothing
+        place = np.minimum(of.start[levels][:, None] + within, len(of.rows) - 1)
+        rows = of.rows[place] if len(of.rows) else np.zeros(mask.shape, np.int64)
+        shape = (*mask.shape, d)
+        h = np.zeros(shape)
+        if len(of.rows):
+            h = covariates(rows.reshape(-1)).reshape(shape) * mask[:, :, None]
+        prior = precision if precision.ndim == 2 else precision[levels]
+        mode, curvature, eta = _newton(response, rows, mask, h, offset, prior)
+        yield Found(levels, mode, curvature, rows, mask, h, eta)
+
+
+def _batches(counts: IntArray, d: int, beside: int) -> Iterator[IntArray]:
+    order = np.argsort(counts, kind="stable")
+    first = 0
+    while first < len(order):
+        width = int(counts[order[first]])
+        most = int(width * (1 + FILLING)) + 4
+        last = int(np.searchsorted(counts[order], most, side="right"))
+        size = max(1, NUMBERS // max(d * d, most * (d + beside)))
+        last = min(last, first + size)
+        yield order[first:last]
+        first = last
+
+
+def _newton(
+    response: Response,
+    rows: IntArray,
+    mask: npt.NDArray[np.bool_],
+    h: FloatArray,
+    offset: FloatArray,
+    precision: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mode, curvature and linear predictors of a batch; levels leave it as they are found."""
+    b, _, d = h.shape
+    mode, curvature, eta_at = np.zeros((b, d)), np.empty((b, d, d)), np.empty(mask.shape)
+    active = np.arange(b)
+    at, last = np.zeros((b, d)), np.zeros((b, d))
+    best, halvings = np.full(b, -np.inf), np.zeros(b, np.int64)
+    for _ in range(MOST_STEPS):
+        own = slice(None) if len(active) == b else active
+        prior = precision if precision.ndim == 2 else precision[own]
+        here, own_rows, own_h = mask[own], rows[own], h[own]
+        eta = offset[own_rows] + np.matmul(own_h, at[:, :, None])[:, :, 0]
+        value, score, weight = _derivatives(response, own_rows, here, eta)
+        pull = np.matmul(prior, at[:, :, None])[:, :, 0]
+        objective = value - 0.5 * np.sum(at * pull, axis=1)
+        worse = ~(objective >= best - 1e-12 * (1.0 + np.abs(np.where(np.isfinite(best), best, 0.0))))
+        halvings += worse
+        if np.any(worse & (~np.isfinite(best) | (halvings > MOST_HALVINGS))):
+            raise FitError(
+                "the likelihood of the rows of a new or changed level cannot be computed near its prior; are a "
+                "covariate or an offset far from those of the fit?"
+            )
+        rooted = own_h * np.sqrt(weight)[:, :, None]
+        now = prior + np.matmul(rooted.transpose(0, 2, 1), rooted)
+        gradient = np.matmul(own_h.transpose(0, 2, 1), score[:, :, None])[:, :, 0] - pull
+        step = np.zeros_like(at)
+        good = ~worse
+        step[good] = np.linalg.solve(now[good], gradient[good][:, :, None])[:, :, 0]
+        if response.family.name == "gaussian":
+            mode = at + step
+            return mode, now, eta + np.matmul(h, step[:, :, None])[:, :, 0]
+        done = good & (np.sum(gradient * step, axis=1) <= SETTLED * (1.0 + np.abs(objective)))
+        mode[active[done]], curvature[active[done]], eta_at[active[done]] = at[done], now[done], eta[done]
+        last = np.where(worse[:, None], last, at)
+        best = np.where(worse, best, objective)
+        at = np.where(worse[:, None], 0.5 * (at + last), at + step)
+        left = ~done
+        if not left.any():
+            return mode, curvature, eta_at
+        active, at, last, best, halvings = active[left], at[left], last[left], best[left], halvings[left]
+    # steps as small as rounding lets them be, and no smaller
+    mode[active], curvature[active], eta_at[active] = last, now[left], eta[left]
+    return mode, curvature, eta_at
+
+
+def _derivatives(
+    of: Response, rows: IntArray, mask: npt.NDArray[np.bool_], eta: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Log-likelihood of each level, scores and weights of its rows; those of others are zero."""
+    flat = rows.reshape(-1)
+    weights = None if of.weights is None else of.weights[flat]
+    value, score, weight, _ = of.family.derivatives(of.y[flat], eta.reshape(-1), weights, of.phi)
+    value, score, weight = (np.where(mask, one.reshape(mask.shape), 0.0) for one in (value, score, weight))
+    return value.sum(axis=1), score, weight
