@@ -52,6 +52,7 @@ def test_equals_a_sort_with_ties_lists_and_holes(seed, shape, levels, scale, hid
 def test_many_blocks_threads_and_nearly_equal_scores(monkeypatch):
     monkeypatch.setattr(topk, "TARGETS", 64)
     monkeypatch.setattr(topk, "ROWS", 16)
+    monkeypatch.setattr(topk, "GROUP", 8)
     rng = np.random.default_rng(1)
     rows, side = rng.standard_normal((50, 8)), rng.standard_normal((1000, 8))
     # far closer to each other than float32 can tell
@@ -62,5 +63,7 @@ def test_many_blocks_threads_and_nearly_equal_scores(monkeypatch):
     for threads in (1, 2):
         got = top_k(rows, index_targets(side), 30, threads=threads)
         assert_allclose(got[1], want[1], rtol=1e-12)
+    few = top_k(rows[:3], index_targets(side), 30)
+    assert_array_equal(few[0], got[0][:3])
     clear = np.abs(np.diff(want[1], axis=1)) > 1e-8
     assert_array_equal(got[0][:, 1:][clear], want[0][:, 1:][clear])
