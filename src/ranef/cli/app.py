@@ -13,6 +13,7 @@ from ranef.cli.guard import guarded
 from ranef.cli.predict import predict
 from ranef.cli.push import push
 from ranef.cli.recommend import recommend
+from ranef.cli.serve import serve
 from ranef.cli.show import show
 from ranef.cli.simulate import simulate
 from ranef.cli.store import store
@@ -49,6 +50,6 @@ def _top(
         raise typer.Exit(2)
 
 
-for _command in (fit, show, predict, evaluate, recommend, push, simulate, demo):
+for _command in (fit, show, predict, evaluate, recommend, push, serve, simulate, demo):
     app.command()(guarded(_command))
 app.add_typer(store)

@@ -183,7 +183,7 @@ def _looked_up(key: str, table: pa.Table, made: Source, name: str) -> Made:
     def take(keys: pa.Array, row: int) -> pa.Array:
         codes, batch = encode_batch(keys, pa.field(key, keys.type), row)
         place = look_up(key, Levels(batch.distinct), levels)
-        found = pa.array([], pa.int32()) if not len(place) else from_numpy(place, place >= 0)
+        found = pa.nulls(0, pa.int32()) if not len(place) else from_numpy(place, place >= 0)
         rows = found.take(from_numpy(codes, codes != MISSING)) if len(found) else pa.nulls(len(codes), pa.int32())
         return values.take(rows)
 

@@ -18,6 +18,7 @@ from ranef.score.latent import latent_columns
 from ranef.score.rows import covariate_columns, extended
 from ranef.score.select import select
 from ranef.table import UNKNOWN, Factor, Levels, Table, open_source, read_table
+from ranef.table.arrow import from_numpy
 from ranef.table.encode import look_up
 
 Side: TypeAlias = Literal["entity", "target"]
@@ -107,7 +108,7 @@ def columns_of_pairs(
     made |= {one.columns[0]: str(one.source) for one in fields_of_model(model) if one.kind == "bag"}
     needed = _needed(model)
     wanted = {made.get(name, name) for name in needed}
-    keys = open_source({name: pa.array([], pa.int64()) for name in dict.fromkeys([entity, target, *given])})
+    keys = open_source({name: pa.nulls(0, pa.int64()) for name in dict.fromkeys([entity, target, *given])})
     opened = open_tables(tables, keys)
     attributes = joined_attributes(
         model.attributes, {key: one for key, one in opened.items() if key in model.attributes}, keys
@@ -147,14 +148,14 @@ def side_levels(model: Model, columns: Columns, side: Side) -> tuple[Levels, npt
         Whether some part of the model has effects or a vector of the level.
     """
     key = columns.key(side)
-    levels = model.column_levels.get(key, Levels(pa.array([], pa.int64())))
+    levels = model.column_levels.get(key, Levels(pa.nulls(0, pa.int64())))
     table = columns.attributes.get(key)
     values = levels.values
     if table is not None:
         own = table.column(0).combine_chunks()
         own = own.dictionary_decode() if pa.types.is_dictionary(own.type) else own
         if len(levels):
-            own = own.filter(pa.array(look_up(key, Levels(own), levels) == UNKNOWN))
+            own = own.take(from_numpy(np.flatnonzero(look_up(key, Levels(own), levels) == UNKNOWN)))
             try:
                 values = pa.concat_arrays([values, own.cast(values.type)])
             except pa.ArrowInvalid as error:
@@ -246,7 +247,7 @@ def _levels_by_column(model: Model, column: str) -> list[Levels]:
             found.append(group.levels)
         elif group.combination is not None and column in spec.columns:
             met = np.unique(group.combination.parts[:, spec.columns.index(column)])
-            found.append(Levels(model.column_levels[column].values.take(pa.array(met))))
+            found.append(Levels(model.column_levels[column].values.take(from_numpy(met))))
     for term, learned in zip(model.spec.latent, model.latent, strict=True):
         for fields, models in zip(term.sides, learned.sides, strict=True):
             for field, own in zip(fields, models, strict=True):
@@ -263,4 +264,4 @@ def _repeated(value: Any, rows: int) -> pa.Array:
         one = pa.array([value])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise OptionError(f"context=: {value!r} is no value of a column ({error})") from error
-    return one.take(pa.array(np.zeros(rows, np.int64)))
+    return one.take(from_numpy(np.zeros(rows, np.int64)))

@@ -64,7 +64,7 @@ class LmdbStore:
         return cls(str(path), environment, meta, records)
 
     def versions(self) -> dict[str, Version]:
-        with self._transaction() as transaction:
+        with self.transaction() as transaction:
             found = []
             with transaction.cursor(self.meta) as cursor:
                 if cursor.set_range(_VERSION):
@@ -75,11 +75,11 @@ class LmdbStore:
             return {version.name: version for version in sorted(found, key=lambda one: (one.created, one.name))}
 
     def current(self) -> str | None:
-        with self._transaction() as transaction:
+        with self.transaction() as transaction:
             return self._current(transaction)
 
     def begin(self, version: Version) -> None:
-        with self._transaction(write=True) as transaction:
+        with self.transaction(write=True) as transaction:
             if transaction.get(_VERSION + version.name.encode(), db=self.meta) is not None:
                 raise OptionError(f"the store has a version {version.name} already; choose another name")
             # numbers are not used again: a reader may be in a transaction that knows the old one
@@ -89,11 +89,11 @@ class LmdbStore:
 
     def settle(self) -> None:
         # LMDB repairs the number of the last transaction when the next writer begins
-        with self._transaction(write=True):
+        with self.transaction(write=True):
             pass
 
     def append(self, name: str, start: int, pairs: Sequence[Pair]) -> None:
-        with self._transaction(write=True) as transaction:
+        with self.transaction(write=True) as transaction:
             number, version = self._known(transaction, name)
             check_start(name, version.records, start)
             with transaction.cursor(self.records) as cursor:
@@ -103,7 +103,7 @@ class LmdbStore:
             self._write(transaction, number, msgspec.structs.replace(version, records=start + len(pairs)))
 
     def finish(self, name: str, *, use: bool) -> None:
-        with self._transaction(write=True) as transaction:
+        with self.transaction(write=True) as transaction:
             number, version = self._known(transaction, name)
             self._write(transaction, number, msgspec.structs.replace(version, complete=True))
             if use:
@@ -111,13 +111,13 @@ class LmdbStore:
 
     def use(self, name: str) -> None:
         complete_version(self.versions(), name)
-        with self._transaction(write=True) as transaction:
+        with self.transaction(write=True) as transaction:
             self._known(transaction, name)
             transaction.put(_CURRENT, name.encode(), db=self.meta)
 
     def remove(self, name: str) -> None:
         check_removable(self.versions(), name, self.current())
-        with self._transaction(write=True) as transaction:
+        with self.transaction(write=True) as transaction:
             if self._current(transaction) == name:
                 raise StoreError(f"version {name} has become the current one just now; it stays")
             number, _ = self._known(transaction, name)
@@ -128,12 +128,12 @@ class LmdbStore:
                     there = cursor.delete()
 
     def fetch(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        with self._transaction() as transaction:
+        with self.transaction() as transaction:
             number, _ = self._known(transaction, name)
             return [transaction.get(number + key, db=self.records) for key in keys]
 
     def read(self, keys: Sequence[bytes]) -> Read:
-        with self._transaction() as transaction:
+        with self.transaction() as transaction:
             name = self._current(transaction)
             if name is None:
                 return Read(None, (None,) * len(keys))
@@ -144,7 +144,8 @@ class LmdbStore:
         self.environment.close()
 
     @contextmanager
-    def _transaction(self, write: bool = False) -> Iterator[lmdb.Transaction[bytes]]:
+    def transaction(self, write: bool = False) -> Iterator[lmdb.Transaction[bytes]]:
+        """A transaction: a view that does not change, or what is committed at the end; errors are `StoreError`."""
         try:
             with self.environment.begin(write=write) as transaction:
                 yield transaction

@@ -56,23 +56,23 @@ class RedisStore:
         except (ValueError, TypeError) as error:
             raise OptionError(f"{shown} is no address of a Redis server: {error}") from error
         store = cls(shown, client, prefix)
-        with store._failures():
+        with store.failures():
             client.ping()
         return store
 
     def versions(self) -> dict[str, Version]:
-        with self._failures():
+        with self.failures():
             found: dict[bytes, bytes] = self.client.hgetall(self._key("versions"))  # type: ignore[assignment]
         decoded = [msgspec.json.decode(value, type=Version) for value in found.values()]
         return {version.name: version for version in sorted(decoded, key=lambda one: (one.created, one.name))}
 
     def current(self) -> str | None:
-        with self._failures():
+        with self.failures():
             name: Any = self.client.get(self._key("current"))
         return None if name is None else name.decode()
 
     def begin(self, version: Version) -> None:
-        with self._failures():
+        with self.failures():
             new = self.client.hsetnx(self._key("versions"), version.name, msgspec.json.encode(version))
         if not new:
             raise OptionError(f"the store has a version {version.name} already; choose another name")
@@ -121,7 +121,7 @@ class RedisStore:
 
         check_removable(self.versions(), name, self.current())
         self._change(name, write)
-        with self._failures():
+        with self.failures():
             for keys in self._keys(self._record(name, b"")):
                 self.client.unlink(*keys)
             self.client.hdel(self._key("versions"), name)
@@ -129,7 +129,7 @@ class RedisStore:
     def fetch(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
         if not keys:
             return []
-        with self._failures():
+        with self.failures():
             found: Any = self.client.mget([self._record(name, key) for key in keys])
         return list(found)
 
@@ -138,7 +138,7 @@ class RedisStore:
             name = self.current()
             if name is None:
                 return Read(None, (None,) * len(keys))
-            with self._failures():
+            with self.failures():
                 pipe: Any = self.client.pipeline(transaction=True)
                 pipe.get(self._key("current"))
                 pipe.hget(self._key("versions"), name)
@@ -155,7 +155,7 @@ class RedisStore:
 
     def _change(self, name: str, write: Callable[[Any, Version, str | None], Version]) -> list[Any]:
         """Change a version in one transaction, which fails if somebody else changes the versions meanwhile."""
-        with self._failures(), self.client.pipeline(transaction=True) as pipe:
+        with self.failures(), self.client.pipeline(transaction=True) as pipe:
             pipe.watch(self._key("versions"), self._key("current"))  # type: ignore[no-untyped-call]
             text: Any = pipe.hget(self._key("versions"), name)
             current: Any = pipe.get(self._key("current"))
@@ -190,7 +190,8 @@ class RedisStore:
                 return
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def failures(self) -> Iterator[None]:
+        """Errors of the client as `StoreError`."""
         try:
             yield
         except redis.RedisError as error:
