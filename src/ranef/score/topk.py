@@ -61,9 +61,15 @@ class TargetIndex:
     def only(self, allow: npt.NDArray[np.bool_]) -> TargetIndex:
         """The index without the targets, shape (m,), that are not allowed."""
         kept = allow[self.place]
-        return replace(
-            self, place=self.place[kept], single=np.ascontiguousarray(self.single[:, kept]), length=self.length[kept]
-        )
+        single = np.ascontiguousarray(self.single[:, kept])
+        return replace(self, place=self.place[kept], single=single, length=self.length[kept])
+
+    @cached_property
+    def rank(self) -> CodeArray:
+        """Where each target, shape (m,), stands in the scan; -1 where it does not."""
+        rank = np.full(len(self.side), -1, np.int32)
+        rank[self.place] = np.arange(len(self.place), dtype=np.int32)
+        return rank
 
 
 def index_targets(side: FloatArray) -> TargetIndex:
