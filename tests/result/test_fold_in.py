@@ -25,7 +25,7 @@ def simulated(seed=0):
         "y": eta + 0.6 * rng.standard_normal(ROWS),
         "click": (eta + rng.logistic(size=ROWS) > 0).astype(int),
         "count": rng.poisson(np.exp(0.4 * eta)),
-        "grade": np.array(["bad", "fair", "good"])[np.searchsorted([-0.5, 1.0], eta + rng.logistic(size=ROWS))],
+        "grade": 1 + np.searchsorted([-0.5, 1.0], eta + rng.logistic(size=ROWS)),
         "x": x,
         "w": rng.uniform(0.5, 2.0, ROWS),
         "user": np.char.add("u", np.char.zfill(user.astype(str), 2)),
@@ -91,8 +91,8 @@ def test_a_new_level_is_the_dense_mode(case):
     eta, model = rest(fit, USERS_ROWS), folded.model
     group = model.groups[0]
     assert group.levels.labels[-5:] == ("u55", "u56", "u57", "u58", "u59")
-    y = USERS_ROWS[response]
-    y = np.searchsorted(["bad", "fair", "good"], y).astype(float) if name == "ordinal" else y.astype(float)
+    # categories are coded from 0
+    y = USERS_ROWS[response].astype(float) - (name == "ordinal")
     phi = np.array([2 * np.log(fit.sigma)]) if name == "gaussian" else model.phi
     weights = USERS_ROWS["w"] if name == "gaussian" else None
     for level, label in enumerate(group.levels.labels):
