@@ -21,6 +21,7 @@ from ranef.artifact.model import (
     Thresholds,
 )
 from ranef.artifact.seen import seen_arrays
+from ranef.artifact.states import states_arrays
 from ranef.design.membership import Membership, Walk
 from ranef.errors import ModelFileError
 from ranef.table import Combination, Levels
@@ -62,6 +63,7 @@ def to_arrays(model: Model, posterior: bool) -> dict[str, npt.NDArray[Any]]:
         arrays.update(_sample_arrays(model.sample, posterior))
     arrays.update(latent_arrays(model.latent, posterior))
     arrays.update(seen_arrays(model.seen, model.counts))
+    arrays.update(states_arrays(model.states))
     # safetensors writes the memory as it lies, whatever the strides
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 

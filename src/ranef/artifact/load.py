@@ -33,6 +33,7 @@ from ranef.artifact.manifest import (
 )
 from ranef.artifact.model import FamilyParameter, FitInfo, Iteration, Model, Posterior, PosteriorDraws, VarianceRow
 from ranef.artifact.seen import counts_of, seen_of
+from ranef.artifact.states import states_of
 from ranef.artifact.versions import versions
 from ranef.errors import ModelFileError, nearest
 from ranef.table import Levels
@@ -198,6 +199,7 @@ def _model(manifest: Manifest, levels: Sequence[Levels], attributes: Mapping[str
         attributes=attributes,
         latent=latent,
         seen=seen_of(manifest.seen, entities, shelf),
+        states=states_of(manifest.states, shelf),
         counts=counts_of(groups, latent, shelf),
     )
 

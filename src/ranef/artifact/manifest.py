@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ranef.artifact.states import StatesEntry
 from ranef.design.spec import DesignSpec
 
 FORMAT = "ranef model"
@@ -172,6 +173,7 @@ class Manifest(msgspec.Struct, frozen=True):
     attributes: dict[str, str] = {}
     latent: tuple[tuple[tuple[FieldEntry, ...], ...], ...] = ()
     seen: tuple[str, str] | None = None
+    states: tuple[StatesEntry, ...] = ()
 
 
 def upgraded(plain: dict[str, Any]) -> dict[str, Any]:

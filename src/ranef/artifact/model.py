@@ -19,6 +19,7 @@ from ranef.table import Combination, Levels
 if TYPE_CHECKING:
     from ranef.artifact.latent import LatentModel
     from ranef.artifact.seen import Counts, Seen
+    from ranef.artifact.states import LevelStates
     from ranef.family import Family
 
 FloatArray = npt.NDArray[np.float64]
@@ -417,6 +418,8 @@ class Model:
         The pairs of the fit's rows, where they are kept.
     counts : Counts or None
         How many rows each level has; None of models saved before there were any. A level beyond the last has none.
+    states : tuple of LevelStates
+        By factor, the levels that were updated after the fit.
     """
 
     spec: DesignSpec
@@ -437,6 +440,7 @@ class Model:
     latent: tuple[LatentModel, ...] = ()
     seen: Seen | None = None
     counts: Counts | None = None
+    states: tuple[LevelStates, ...] = ()
 
     @property
     def fixed_names(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from ranef.artifact.manifest import (
     to_plain,
 )
 from ranef.artifact.model import GroupModel, Model, Posterior, PosteriorDraws
+from ranef.artifact.states import StatesEntry
 from ranef.artifact.versions import versions
 from ranef.errors import ModelFileError
 from ranef.table import Levels
@@ -174,6 +175,7 @@ def _write(model: Model, folder: Path, posterior: bool) -> None:
             for term in model.latent
         ),
         seen=None if model.seen is None else (model.seen.entity, model.seen.target),
+        states=tuple(StatesEntry(one.factor, one.mean.shape[1]) for one in model.states),
     )
     (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
     sealed(folder / MANIFEST_FILE)

@@ -333,18 +333,21 @@ class Fit(Folding):
 
     # Again
 
-    def update(self, formula: str | None = None, data: Any = None, **options: Any) -> Fit:
-        """Fit again with some of it changed.
+    def update(self, formula: Any = None, data: Any = None, **options: Any) -> Fit:
+        """Fit again with some of it changed, as lme4's ``update``; or, given rows alone, `update_levels` by them.
 
         Parameters
         ----------
         formula : str, optional
-            A new formula, or changes to this one: ``". ~ . + x - (1 | g)"``.
+            A new formula, or changes to this one: ``". ~ . + x - (1 | g)"``. Anything but a text is taken for rows:
+            ``update(rows, forget=0.1)`` is ``update_levels(rows, forget=0.1)``, without a new fit.
         data : any data, optional
             Default: the data of this fit.
         **options
             As of `ranef.fit`.
         """
+        if "forget" in options or not isinstance(formula, str | None):
+            return self.update_levels(data if formula is None else formula, **options)
         from ranef.result.front import fit
 
         text = self._formula if formula is None else update_formula(self._formula, formula)

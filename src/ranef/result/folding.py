@@ -1,21 +1,24 @@
-"""What a fit does with levels that come after it: new ones are folded in."""
+"""What a fit does with rows that come after it: new levels are folded in, known ones updated."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ranef.errors import DroppedRowsWarning, UnknownLevelWarning, counted
+from ranef.artifact.implicit import ImplicitModel
+from ranef.errors import DroppedRowsWarning, OptionError, UnknownLevelWarning, counted
 from ranef.result.explain import Explanations
 from ranef.result.warn import warn
 from ranef.score.fold import Folded, fold_in
 from ranef.score.rows import match
+from ranef.score.update import update_levels
 from ranef.table import Factor, open_source, read_table
 
 if TYPE_CHECKING:
+    from ranef.artifact.model import Model
     from ranef.result.fit import Fit
 
 
@@ -60,6 +63,61 @@ class Folding(Explanations):
         """
         found = fold_in(replace(self.model, counts=self._counts()), open_source(data), tables)
         _warn(found, "have no level that the fit lacks, and do not change those that it has")
+        return self._with_model(found, data)
+
+    def update_levels(
+        self,
+        data: Any,
+        groups: str | Sequence[str] | None = None,
+        *,
+        forget: float = 0.0,
+        tables: Mapping[str, Any] | None = None,
+    ) -> Fit:
+        """This fit with some levels as they are after new rows: no new fit, but a Bayesian update of each level.
+
+        A level enters with the mean and the precision of all its coefficients together, and leaves with those that the
+        new rows add to; the fit keeps them, and so does a saved model. Variances, fixed effects and the levels of other
+        factors stay. ``update(rows, forget=0.1)`` is the same.
+
+        Parameters
+        ----------
+        data : any data that `ranef.fit` takes
+            The new rows alone, with the response.
+        groups : str or sequence of str, optional
+            The factors whose levels change. Default: the users, or whatever `recommend` recommends to; the only factor
+            where there is one. New levels are folded in whatever their factor.
+        forget : float
+            The share of what a level of these rows has learned beyond its prior that is forgotten first, from 0 to 1.
+        tables : mapping of str to table, optional
+            Attributes of new levels by key, as in `predict`.
+
+        Returns
+        -------
+        Fit
+
+        Raises
+        ------
+        OptionError, LevelError, DataError, FitError
+
+        Warns
+        -----
+        DroppedRowsWarning, UnknownLevelWarning
+
+        Notes
+        -----
+        Of a Gaussian model, updates day by day equal one of all days, where one factor changes and nothing is
+        forgotten. Of other families a day is linearised at the mode after it: the result is near that of all days at
+        once. The first update of a level begins at what the fit keeps of it: the covariance of its effects, that of
+        its vectors, each by itself.
+        """
+        if isinstance(cast("Model | ImplicitModel", self.model), ImplicitModel):
+            raise OptionError(
+                "family='implicit' has no precision of a user to go on from: fold_in() with all pairs of the users who "
+                "changed finds their vectors anew"
+            )
+        source = open_source(data)
+        found = update_levels(replace(self.model, counts=self._counts()), source, groups, forget=forget, tables=tables)
+        _warn(found, "have no level that may change")
         return self._with_model(found, data)
 
     def _with_model(self, found: Folded, data: Any) -> Fit:

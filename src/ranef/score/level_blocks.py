@@ -39,9 +39,9 @@ class Target:
     root : float64 array, shape (d, d)
     precision : float64 array, shape (d, d) or (L, d, d)
         Of u.
-    sensitivity : float64 array, shape (L, d, p), or None
-        ``precision`` times how ``mean`` falls as the fixed effects rise; None is zero.
-    moves : float64 array, shape (L, d, q), or None
+    sensitivity : float64 array, shape (L, k, p), or None
+        Of the effects, ``precision`` times how ``mean`` falls as the fixed effects rise; None is zero.
+    moves : float64 array, shape (L, k, q), or None
         ``precision`` times how it rises with the family's parameters.
     """
 
@@ -155,7 +155,9 @@ def update_blocks(
         if precisions:
             out.precisions[at] = found.precision
         if sensitive:
-            _movements(target, found, inverse, rows, response, model, out)
+            # as in a fit, the effects move at given vectors
+            own_inverse = inverse if k == factor.size else np.linalg.inv(found.precision[:, :k, :k])
+            _movements(target, found, np.asarray(own_inverse), rows, response, model, out)
         eta[found.rows[found.mask]] = found.eta[found.mask]
     set_block(factor, values, target.levels, out.block)
     return out
@@ -186,7 +188,8 @@ def _movements(
     weights = None if response.weights is None else response.weights[flat]
     at = response.y[flat], found.eta.reshape(-1), weights, response.phi
     weight = np.where(found.mask, response.family.derivatives(*at)[2].reshape(shape), 0.0)
-    turned = found.covariates.transpose(0, 2, 1)
+    turned = found.covariates[:, :, :k].transpose(0, 2, 1)
+    root = target.root[:k, :k]
     follow = rows.x[flat]
     for g, one in enumerate(rows.groups):
         if g != target.factor.group:
@@ -194,7 +197,7 @@ def _movements(
     right = np.matmul(turned, weight[:, :, None] * follow.reshape(*shape, -1))
     if target.sensitivity is not None:
         right += target.sensitivity[found.levels]
-    out.sensitivity[found.levels] = (target.root @ np.matmul(inverse, right))[:, :k]
+    out.sensitivity[found.levels] = root @ np.matmul(inverse, right)
     if model.thresholds is None:
         return
     by_phi = response.family.parameter_derivatives(*at)[1].reshape(*shape, -1) * found.mask[:, :, None]
@@ -205,7 +208,7 @@ def _movements(
     right = np.matmul(turned, by_phi)
     if target.moves is not None:
         right += target.moves[found.levels]
-    out.moves[found.levels] = (target.root @ np.matmul(inverse, right))[:, :k]
+    out.moves[found.levels] = root @ np.matmul(inverse, right)
 
 
 def _of_rows(by_code: FloatArray, codes: npt.NDArray[np.integer], covariates: FloatArray) -> FloatArray:

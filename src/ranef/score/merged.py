@@ -133,9 +133,7 @@ def prior_state(model: Model, factor: Merged) -> LevelState:
 
 
 def level_state(model: Model, factor: Merged, level: int) -> LevelState:
-    """What the model knows of one of its levels.
-
-    The parts' covariances are those that the model keeps of them, one independent of the other.
+    """What the model knows of one of its levels, as `level_states`.
 
     Parameters
     ----------
@@ -149,7 +147,11 @@ def level_state(model: Model, factor: Merged, level: int) -> LevelState:
 
 
 def level_states(model: Model, factor: Merged, levels: npt.NDArray[np.integer]) -> tuple[FloatArray, FloatArray]:
-    """Means and precisions of some levels, shapes (some levels, d) and (some levels, d, d)."""
+    """Means and precisions of some levels, shapes (some levels, d) and (some levels, d, d).
+
+    Those that were updated after the fit have the precision of their whole block; of others the parts' covariances are
+    those that the model keeps, one independent of the other.
+    """
     parts: list[tuple[FloatArray, FloatArray]] = []
     if factor.group is not None:
         group = model.groups[factor.group]
@@ -162,6 +164,15 @@ def level_states(model: Model, factor: Merged, levels: npt.NDArray[np.integer]) 
     prior = prior_covariance(model, factor)
     for own, (_, covariance) in zip(factor.slices, parts, strict=True):
         precision[:, own, own] = precision_of(covariance, prior[own, own])
+    for states in model.states:
+        if states.factor == factor.name:
+            at = np.searchsorted(states.levels, levels).clip(max=max(len(states.levels) - 1, 0))
+            met = np.flatnonzero(states.levels[at] == levels) if len(states.levels) else np.zeros(0, np.int64)
+            at = at[met]
+            mean[met] = states.mean[at]
+            i, j = np.tril_indices(factor.size)
+            precision[met[:, None], i, j] = states.precision[at]
+            precision[met[:, None], j, i] = states.precision[at]
     return mean, precision
 
 
