@@ -31,7 +31,7 @@ class Tried:
 CANDIDATES: Mapping[str, Tried] = {
     "ml-100k": Tried(
         (Chosen(8, 40, 200), Chosen(8, 4, 16, 12), Chosen(16, 4, 16, 12), Chosen(32, 4, 16, 12)),
-        (Chosen(16, 40, 200), Chosen(8, 4, 16, 12), Chosen(16, 4, 16, 12), Chosen(32, 4, 16, 12)),
+        (Chosen(8, 4, 16, 12), Chosen(16, 4, 16, 12)),
         slices=3,
     ),
     "ml-1m-random": Tried(

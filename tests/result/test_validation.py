@@ -156,5 +156,7 @@ def test_attributes_come_from_tables_while_sweeps_run(data):
     fit = ranef.fit(formula, data, tables={"user": users}, validation=0.2)
     rest = part(data, ~fit.kept)
     assert abs(fit.model.info.score - np.sqrt(np.mean((fit.predict(rest) - rest["y"]) ** 2))) < 0.005
-    other = ranef.fit(formula, part(data, fit.kept), tables={"user": users}, validation=rest)
+    # one of which nothing is read is no error
+    unused = {"item": np.arange(80), "kind": np.arange(80) % 3}
+    other = ranef.fit(formula, part(data, fit.kept), tables={"user": users, "item": unused}, validation=rest)
     assert other.model.info.score == fit.model.info.score

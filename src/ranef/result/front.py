@@ -113,7 +113,7 @@ def fit(
     method : {"reml", "ml", "laplace", "joint", "gibbs", "vb", "map"}, optional
         ``"vb"``, for a model with ``latent()`` or ``fm()``: variational Bayes. Vectors and effects have normal
         posteriors that are independent between factors; sweeps over the factors raise a lower bound of the likelihood,
-        `Fit.elbo`, and learn all covariances, so that there is no penalty to choose. ``tolerance`` (1e-4) is the rise
+        `Fit.elbo`, and learn all covariances, so that there is no penalty to choose. ``tolerance`` (2e-4) is the rise
         of the bound, for each row, below which they end, ``max_iterations`` (200) the most sweeps. Where levels have
         few rows it drops components that would still predict a little. Covariances among the numbers of a vector are
         kept where those of all levels take half a gigabyte or less, else variances alone (25 million rows at rank 64
@@ -173,7 +173,7 @@ def fit(
     probes : int or "auto"
         Probes of the stochastic solver, 2 to 64. ``"auto"`` begins with 8 and doubles them until the Monte-Carlo error
         of every covariance parameter (and outside the Gaussian family of every other parameter too) is at most a
-        twentieth of its standard error.
+        twentieth of its standard error. With ``method="vb"`` or ``"map"`` it is 8: their approximation errs by more.
     seed : int
         Of the probes or draws: the same seed gives the same fit to the last bit.
     quadrature : int

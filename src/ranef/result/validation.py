@@ -92,7 +92,9 @@ class Validator:
         roles = response_columns(model.spec.response)
         table = read_table(self._source, numbers=sorted(roles.numbers), factors=sorted(roles.factors))
         y, trials = response_values(model.spec.response, table)
-        rows = read_rows(model, self._source, select(model.spec), tables=self._tables)
+        # as in the fit, a table of which the model reads nothing is no error
+        tables = {key: table for key, table in (self._tables or {}).items() if key in model.attributes}
+        rows = read_rows(model, self._source, select(model.spec), tables=tables)
         if self._chosen is None:
             kept = ~np.isnan(y) & ~np.isnan(linear_predictor(model, rows, select(model.spec)))
         else:

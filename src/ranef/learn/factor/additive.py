@@ -20,6 +20,12 @@ from ranef.learn.start import Start
 
 FloatArray = npt.NDArray[np.float64]
 
+# of the mixed model where sweeps begin, which move on from it at once: covariances within their standard errors do
+START_PROBES, START_TOLERANCE = 4, 0.1
+# of the one that ends them: what variational posteriors get wrong is more than the Monte-Carlo error of few probes,
+# which the table of variances shows
+LAST_PROBES, LAST_TOLERANCE = 8, 1e-3
+
 
 def quickly_fitted(design: Design) -> Design:
     """Where sweeps and chains begin: without latent terms, and without bags, histories and walks.
@@ -57,10 +63,22 @@ class Additive:
         """Without latent terms: where sweeps begin. Another family's fixed effects are at their joint mode."""
         if self.family is None:
             return fit_gaussian(
-                self.design, "reml", self.engine, solver=self.solver, probes=self.probes, seed=self.seed
+                self.design,
+                "reml",
+                self.engine,
+                solver=self.solver,
+                probes=START_PROBES if self.probes is None else self.probes,
+                seed=self.seed,
+                tolerance=START_TOLERANCE,
             )
         return fit_generalized(
-            self.design, self.family, "joint", self.engine, solver=self.solver, probes=self.probes, seed=self.seed
+            self.design,
+            self.family,
+            "joint",
+            self.engine,
+            solver=self.solver,
+            probes=START_PROBES if self.probes is None else self.probes,
+            seed=self.seed,
         )
 
     def given(
@@ -103,10 +121,11 @@ class Additive:
                 "reml",
                 self.engine,
                 solver=self.solver,
-                probes=self.probes,
+                probes=LAST_PROBES if self.probes is None else self.probes,
                 seed=self.seed,
                 start={spec.name: covariance / sigma2 for spec, covariance in zip(groups, begin, strict=True)},
                 given=Given(terms, sigma2, (*names, "Residual")),
+                tolerance=LAST_TOLERANCE,
             )
         modes = {spec.name: group.modes for spec, group in zip(before.spec.groups, before.groups, strict=True)}
         start = Start(
@@ -125,7 +144,7 @@ class Additive:
             "joint" if held else "laplace",
             self.engine,
             solver=self.solver,
-            probes=self.probes,
+            probes=LAST_PROBES if self.probes is None else self.probes,
             seed=self.seed,
             start=start,
             given=Given(terms, None, names) if held else None,
