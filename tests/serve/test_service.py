@@ -37,7 +37,7 @@ def rows(seed: int = 3, n: int = 600) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "model"
-    ranef.fit(FORMULA, rows()).save(path)
+    ranef.fit(FORMULA, rows()).save(path, seen=True)
     return path
 
 
@@ -140,6 +140,41 @@ def test_events_are_a_row_update_against_the_fit(model: Path, fit: Fit) -> None:
         np.testing.assert_allclose(
             [one["score"] for one in again["items"]], [one["score"] for one in found["items"]], rtol=1e-9
         )
+
+
+def test_explanations_are_those_of_the_fit(client: Client, fit: Fit) -> None:
+    found = client.post("/v1/explain", user=104, item="i3")
+    offline = fit.explain(104, "i3")
+    addends = [one["addend"] for one in found["addends"]]
+    np.testing.assert_allclose(addends, offline.addends["addend"], rtol=1e-12)
+    assert [one["name"] for one in found["addends"]] == list(offline.addends["name"])
+    assert [one["n"] for one in found["addends"]] == list(offline.addends["n"])
+    assert found["score"] == pytest.approx(sum(addends), rel=1e-12)
+    assert found["past"] == [] or found["past"][0]["item"] == offline.past["item"][0]
+
+
+@pytest.mark.parametrize("user", [104, 7])
+def test_explanations_of_changed_users_sum_to_their_scores(client: Client, user: int) -> None:
+    supposed = [{"item": f"i{one}", "value": value} for one, value in enumerate((5.0, 1.0, 4.0))]
+    found = client.post("/v1/explain", user=user, item="i4", what_if=supposed)
+    scored = client.post("/v1/score", user=user, items=["i4"], what_if=supposed)["items"][0]
+    assert sum(one["addend"] for one in found["addends"]) == pytest.approx(scored["score"], rel=1e-9)
+    assert found["response"] == pytest.approx(scored["response"], rel=1e-9)
+    assert {one["item"] for one in found["past"]} >= ({"i0", "i1", "i2"} if user == 7 else set())
+    before = client.post("/v1/explain", user=user, item="i4")
+    own = [next(one for one in each["addends"] if one["group"] == "user") for each in (before, found)]
+    assert own[1]["n"] == own[0]["n"] + 3
+    assert 0 < own[1]["shrinkage"] < own[0]["shrinkage"] <= 1
+
+
+def test_what_the_user_has_is_left_out(client: Client, fit: Fit) -> None:
+    found = client.post("/v1/recommend", user=104, k=50, exclude_seen=True)
+    has = set(rows()["item"][rows()["user"] == 104])
+    assert [one["item"] for one in found["items"]] == list(fit.recommend([104], k=50, exclude="seen")["item"])
+    assert has.isdisjoint(one["item"] for one in found["items"])
+    supposed = [{"item": "i5", "value": 3.0}]
+    less = client.post("/v1/recommend", user=7, k=50, exclude_seen=True, what_if=supposed)
+    assert len(less["items"]) == 19
 
 
 def test_what_if_is_not_kept(client: Client) -> None:

@@ -22,6 +22,8 @@ from ranef.serve.messages import (
     LARGEST_BODY,
     ErrorResponse,
     EventsRequest,
+    ExplainRequest,
+    ExplainResponse,
     RecommendRequest,
     RecommendResponse,
     ScoreRequest,
@@ -34,7 +36,7 @@ from ranef.serve.settings import Settings, is_token
 
 log = logging.getLogger("ranef.serve")
 
-Answer = TypeVar("Answer", ScoreResponse, RecommendResponse)
+Answer = TypeVar("Answer", ScoreResponse, RecommendResponse, ExplainResponse)
 Work = Callable[[Service, Any], Awaitable[msgspec.Struct]]
 
 _encode = msgspec.json.Encoder().encode
@@ -140,6 +142,10 @@ async def _recommend(service: Service, request: RecommendRequest) -> RecommendRe
     return _counted(service, handlers.recommend(service.online_now(), request))
 
 
+async def _explain(service: Service, request: ExplainRequest) -> ExplainResponse:
+    return _counted(service, handlers.explain(service.online_now(), request))
+
+
 async def _events(service: Service, request: EventsRequest) -> msgspec.Struct:
     events = handlers.check_events(service.online_now(), request)
     # they are on the disk before anybody is told so
@@ -217,6 +223,7 @@ def make_app(service: Service) -> ASGIApp:
         routes=[
             post("/v1/score", ScoreRequest, _score),
             post("/v1/recommend", RecommendRequest, _recommend),
+            post("/v1/explain", ExplainRequest, _explain),
             post("/v1/events", EventsRequest, _events),
             Route("/v1/model", model),
             Route("/healthz", healthy),

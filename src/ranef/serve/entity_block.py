@@ -77,8 +77,9 @@ def entity_block(model: Model, towers: Towers) -> EntityBlock:
         drawn.append(own[codes[known]])
         moved.append(at.entity_side[known] - zero.entity_side[known])
     b, change = np.concatenate(drawn), np.concatenate(moved)
-    some = slice(0, 20 * factor.size)
-    matrix = np.asarray(np.linalg.lstsq(b[some], change[some], rcond=None)[0], np.float64)
+    # random numbers are as good a design as any
+    some, seen = b[: 8 * factor.size], change[: 8 * factor.size]
+    matrix = np.asarray(np.linalg.solve(some.T @ some, some.T @ seen), np.float64)
     largest = float(np.max(np.abs(change), initial=0.0))
     if not np.max(np.abs(change - b @ matrix), initial=0.0) <= EXACT * max(largest, 1e-300):
         raise OptionError(

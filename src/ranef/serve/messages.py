@@ -50,6 +50,19 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True):
     k: Annotated[int, Meta(ge=1, le=MOST_K)] = 10
     exclude: SomeItems = []
     among: Items | None = None
+    exclude_seen: Annotated[
+        bool,
+        Meta(description="Leave out what the user has: the pairs of the fit, if the model keeps them, and events."),
+    ] = False
+    new_levels: NewLevels = "population"
+    what_if: Annotated[list[Supposed], Meta(max_length=MOST_EVENTS)] = []
+
+
+class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Why an item has its score for a user."""
+
+    user: Id
+    item: Id
     new_levels: NewLevels = "population"
     what_if: Annotated[list[Supposed], Meta(max_length=MOST_EVENTS)] = []
 
@@ -101,6 +114,48 @@ class RecommendResponse(msgspec.Struct):
     items: list[Scored]
 
 
+class Part(msgspec.Struct):
+    """An addend of a score on the scale of the linear predictor.
+
+    ``kind`` is fixed, random, latent or offset; ``group`` the grouping factor or the latent term, ``level`` its level,
+    ``name`` the coefficient or the axis. ``addend`` is ``covariate`` times ``coefficient``, where there are any. ``n``
+    rows of the fit, and of the user's events, are behind it; ``shrinkage`` is 0 where they alone speak and 1 where
+    the population does.
+    """
+
+    kind: str
+    group: str
+    level: str
+    name: str
+    covariate: float | None
+    coefficient: float | None
+    addend: float
+    n: int | None
+    shrinkage: float | None
+
+
+class Past(msgspec.Struct):
+    """An item that the user has, and its share of the factor part."""
+
+    item: Id
+    addend: float
+
+
+class ExplainResponse(msgspec.Struct):
+    """The addends sum to the score."""
+
+    model: str
+    user: Id
+    known_user: bool
+    fallback: Fallback | None
+    item: Id
+    known_item: bool
+    score: float
+    response: float | list[float] | None
+    addends: list[Part]
+    past: list[Past]
+
+
 class EventsResponse(msgspec.Struct):
     """How many events are in, and whether they are on a disk by now."""
 
@@ -126,6 +181,7 @@ class ModelResponse(msgspec.Struct):
     categories: list[str]
     events: bool
     no_events: str
+    seen: bool
     some_users: list[Id]
     some_items: list[Id]
 

@@ -30,11 +30,23 @@ AT_ONCE = 10_000
 
 @dataclass(eq=False)
 class Changed:
-    """A user whom events have changed: the state of his coefficients, his vector, and how many events."""
+    """A user whom events have changed.
+
+    Attributes
+    ----------
+    state : LevelState
+        Of his coefficients.
+    row : float64 array, shape (d,)
+        His vector.
+    events : int
+    targets : int64 array
+        The targets of these events, ascending.
+    """
 
     state: LevelState
     row: FloatArray
     events: int
+    targets: npt.NDArray[np.int64]
 
 
 class Online:
@@ -73,10 +85,9 @@ class Online:
                         self.passed_over += 1
                     self.seen = number
 
-    def row(self, user: Id, place: int) -> tuple[FloatArray, int]:
-        """The vector of a user, and how many events are in it."""
-        changed = self._changed.get(user)
-        return (self.served.row(place), 0) if changed is None else (changed.row, changed.events)
+    def changed_of(self, user: Id) -> Changed | None:
+        """What events have made of a user; None of one that has none."""
+        return self._changed.get(user)
 
     def supposing(self, user: Id, events: Sequence[Event | Supposed]) -> Changed:
         """The user after further events; nothing is kept.
@@ -107,7 +118,9 @@ class Online:
         row = block.base[place] + state.mean @ block.matrix
         if not np.isfinite(row).all():
             raise FitError("these events lead to coefficients that are not finite")
-        return Changed(state, row, len(events) + (0 if changed is None else changed.events))
+        before = 0 if changed is None else changed.events
+        met = np.unique(np.array([*targets, *(() if changed is None else changed.targets.tolist())], np.int64))
+        return Changed(state, row, before + len(events), met)
 
     def check(self, events: Sequence[Event]) -> None:
         """Raise what is wrong with events before they are logged."""

@@ -10,6 +10,8 @@ from ranef.serve.messages import (
     ErrorResponse,
     EventsRequest,
     EventsResponse,
+    ExplainRequest,
+    ExplainResponse,
     ModelResponse,
     RecommendRequest,
     RecommendResponse,
@@ -20,6 +22,7 @@ from ranef.serve.messages import (
 _POSTS: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct], str]] = {
     "/v1/score": (ScoreRequest, ScoreResponse, "Scores of items for a user"),
     "/v1/recommend": (RecommendRequest, RecommendResponse, "The best items for a user"),
+    "/v1/explain": (ExplainRequest, ExplainResponse, "Why an item has its score for a user"),
     "/v1/events": (EventsRequest, EventsResponse, "New responses of users, which change what they are recommended"),
 }
 _ERRORS = {

@@ -21,6 +21,7 @@ from ranef.score.scale import Scaled, on_scale
 from ranef.score.topk import Lists, TargetIndex, first_of_each, index_targets
 from ranef.score.towers import Towers, compile_towers
 from ranef.serve.entity_block import EntityBlock, entity_block, unknown_target
+from ranef.serve.factor_part import FactorPart, factor_part, seen_lists
 from ranef.serve.ids import Ids
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,6 +44,9 @@ class Served:
         What events change; None where they cannot, and ``no_events`` says why.
     no_events : str
     unknown_target : float64 array, shape (d,), or None
+    factors : FactorPart or None
+    seen : pair of int64 array, shape (n + 1,), and int32 array, or None
+        Targets that each entity was fitted with, where the model keeps them.
     """
 
     version: str
@@ -54,6 +58,15 @@ class Served:
     block: EntityBlock | None
     no_events: str
     unknown_target: FloatArray | None
+    factors: FactorPart | None
+    seen: Lists | None
+
+    def seen_by(self, place: int) -> IntArray:
+        """The targets that an entity was fitted with, ascending; none where that is not known."""
+        if self.seen is None or place < 0:
+            return np.zeros(0, np.int64)
+        start = self.seen[0]
+        return self.seen[1][start[place] : start[place + 1]].astype(np.int64)
 
     def row(self, place: int) -> FloatArray:
         """The vector of an entity, shape (d,); of an average one for -1."""
@@ -157,6 +170,8 @@ def load_served(path: Path, entity: str | None = None, target: str | None = None
         block=block,
         no_events=why,
         unknown_target=unknown,
+        factors=factor_part(model, towers),
+        seen=seen_lists(model, towers),
     )
 
 

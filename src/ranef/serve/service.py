@@ -9,6 +9,8 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from ranef.artifact.manifest import MANIFEST_FILE
 from ranef.errors import RanefError
 from ranef.serve.event_log import EventLog, event_log
@@ -39,6 +41,8 @@ class Service:
 
     def __init__(self, settings: Settings):
         self.settings = settings
+        # one row times all items is quick on one thread; several would wait for each other, and for other workers
+        threadpool_limits(1)
         self.token = read_token(settings.token_file)
         self.metrics = Metrics()
         self.path = Path(settings.model)
