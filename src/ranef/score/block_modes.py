@@ -131,15 +131,11 @@ def block_modes(
     d = precision.shape[-1]
     for levels in _batches(np.diff(of.start), d, beside):
         count = np.diff(of.start)[levels]
-        within = np.arange(max(int(count.max(initial=0)), 1))
+        within = np.arange(int(count.max(initial=0)))
         mask = within < count[:, None]
-        # a level without rows borrows the first one, which weighs nothing
-        place = np.minimum(of.start[levels][:, None] + within, len(of.rows) - 1)
-        rows = of.rows[place] if len(of.rows) else np.zeros(mask.shape, np.int64)
-        shape = (*mask.shape, d)
-        h = np.zeros(shape)
-        if len(of.rows):
-            h = covariates(rows.reshape(-1)).reshape(shape) * mask[:, :, None]
+        # a level with fewer rows borrows some of others, which weigh nothing
+        rows = of.rows[np.minimum(of.start[levels][:, None] + within, len(of.rows) - 1)]
+        h = covariates(rows.reshape(-1)).reshape(*mask.shape, d) * mask[:, :, None]
         prior = precision if precision.ndim == 2 else precision[levels]
         mode, curvature, eta = _newton(response, rows, mask, h, offset, prior)
         yield Found(levels, mode, curvature, rows, mask, h, eta)
@@ -194,8 +190,7 @@ def _newton(
         good = ~worse
         step[good] = np.linalg.solve(now[good], gradient[good][:, :, None])[:, :, 0]
         if response.family.name == "gaussian":
-            mode = at + step
-            return mode, now, eta + np.matmul(h, step[:, :, None])[:, :, 0]
+            return at + step, now, eta + np.matmul(h, step[:, :, None])[:, :, 0]
         done = good & (np.sum(gradient * step, axis=1) <= SETTLED * (1.0 + np.abs(objective)))
         mode[active[done]], curvature[active[done]], eta_at[active[done]] = at[done], now[done], eta[done]
         last = np.where(worse[:, None], last, at)

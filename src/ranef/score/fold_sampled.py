@@ -57,15 +57,15 @@ def folded_draws(model: Model, rows: FoldRows, before: Mapping[Merged, int]) -> 
         response = Response(model.family, sample.phi[draw], rows.y, rows.weights)
         random = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(11, draw)))
         for target, found in solved(model, rows, targets, values, response, precisions=True):
-            factor = target.factor
+            factor, new = target.factor, target.levels - before[target.factor]
             normal = random.standard_normal(found.block.shape)
             root = np.linalg.inv(np.linalg.cholesky(found.precisions)).transpose(0, 2, 1)
             moved = np.matmul(root, normal[:, :, None])[:, :, 0] @ target.root.T
             if factor.group is not None:
-                effects[factor.group][:, :, draw] = found.block[:, : factor.effects]
-                noise[factor.group][:, :, draw] = moved[:, : factor.effects]
+                effects[factor.group][new, :, draw] = found.block[:, : factor.effects]
+                noise[factor.group][new, :, draw] = moved[:, : factor.effects]
             for place, own in zip(factor.fields, factor.field_slices, strict=True):
-                vectors[place][draw] = found.block[:, own] + moved[:, own]
+                vectors[place][draw, new] = found.block[:, own] + moved[:, own]
     for g, away in noise.items():
         centred = away - away.mean(axis=2, keepdims=True)
         effects[g] += centred * np.sqrt(count / max(count - 1, 1))

@@ -80,14 +80,12 @@ class Updated:
     precisions: FloatArray
 
 
-def level_rows(target: Target, rows: FoldRows) -> tuple[Sorted, IntArray]:
-    """The rows of each level, and of every row its place in the target, -1 for none."""
+def _places(target: Target, rows: FoldRows) -> IntArray:
+    """The place of each row's level in the target, -1 for none; shape (rows,)."""
     codes = rows.codes(target.factor)
     place = np.full(int(max(codes.max(initial=-1), target.levels.max(initial=-1))) + 3, -1, np.int64)
     place[target.levels] = np.arange(len(target.levels))
-    local = place[codes]
-    own = np.flatnonzero(local >= 0)
-    return sort_rows(local[own], own, len(target.levels)), local
+    return place[codes]
 
 
 def block_covariates(factor: Merged, rows: FoldRows, values: Values) -> Callable[[IntArray], FloatArray]:
@@ -123,7 +121,9 @@ def update_blocks(
     FitError
     """
     factor, count = target.factor, len(target.levels)
-    of, local = level_rows(target, rows)
+    local = _places(target, rows)
+    own_rows = np.flatnonzero(local >= 0)
+    of = sort_rows(local[own_rows], own_rows, count)
     covariates = block_covariates(factor, rows, values)
     blur = _partners_spread(factor, rows, response, model, of)
     target = target if blur is None else _blurred(target, blur)
@@ -194,17 +194,18 @@ def _movements(
     for g, one in enumerate(rows.groups):
         if g != target.factor.group:
             follow = follow - _of_rows(one.by_code(model.groups[g].sensitivity), one.codes[flat], one.covariates[flat])
-    right = np.matmul(turned, weight[:, :, None] * follow.reshape(*shape, -1))
+    right = np.matmul(turned, weight[:, :, None] * follow.reshape(*shape, follow.shape[1]))
     if target.sensitivity is not None:
         right += target.sensitivity[found.levels]
     out.sensitivity[found.levels] = root @ np.matmul(inverse, right)
     if model.thresholds is None:
         return
-    by_phi = response.family.parameter_derivatives(*at)[1].reshape(*shape, -1) * found.mask[:, :, None]
+    q = len(response.phi)
+    by_phi = response.family.parameter_derivatives(*at)[1].reshape(*shape, q) * found.mask[:, :, None]
     for g, one in enumerate(rows.groups):
         if g != target.factor.group:
             moved = _of_rows(one.by_code(model.thresholds.moves[g]), one.codes[flat], one.covariates[flat])
-            by_phi = by_phi - weight[:, :, None] * moved.reshape(*shape, -1)
+            by_phi = by_phi - weight[:, :, None] * moved.reshape(*shape, q)
     right = np.matmul(turned, by_phi)
     if target.moves is not None:
         right += target.moves[found.levels]
@@ -276,6 +277,8 @@ def solved(
 ) -> list[tuple[Target, Updated]]:
     """The joint mode of the levels of several factors; ``values`` are brought up to it.
 
+    Levels that share no row with one of another factor are found at once; the others take turns.
+
     Parameters
     ----------
     model : Model
@@ -292,19 +295,42 @@ def solved(
     FitError
     """
     eta = linear_predictor(rows, values)
-    found: list[tuple[Target, Updated]] = []
+    places = [_places(target, rows) for target in targets]
+    shared = np.sum([place >= 0 for place in places], axis=0) > 1
+    found, coupled = [], []
+    for target, place in zip(targets, places, strict=True):
+        meets = np.zeros(len(target.levels), np.bool_)
+        meets[place[shared & (place >= 0)]] = True
+        alone = _some(target, ~meets)
+        found.append((alone, update_blocks(alone, rows, values, response, eta, model, precisions=precisions)))
+        coupled.append(_some(target, meets))
+    if not shared.any():
+        return found
+    of_coupled = np.any([_places(target, rows) >= 0 for target in coupled], axis=0)
+    rows, eta = rows.take(of_coupled), eta[of_coupled]
+    response = replace(response, y=rows.y, weights=rows.weights)
     for _ in range(MOST_SWEEPS):
-        before = eta.copy()
-        for target in targets:
-            updated = update_blocks(target, rows, values, response, eta, model, precisions=precisions)
-            found = [*(one for one in found if one[0] is not target), (target, updated)]
-            # what others see of these levels: how uncertain they are, and how they follow what is held
-            model = written_back(model, [(target, updated)]) if len(targets) > 1 else model
-        if len(targets) < 2 or np.max(np.abs(eta - before), initial=0.0) <= SETTLED * (1 + np.max(np.abs(eta))):
-            return found
+        before, last = eta.copy(), []
+        for target in coupled:
+            last.append((target, update_blocks(target, rows, values, response, eta, model, precisions=precisions)))
+            # what the others see of these levels: how uncertain they are, and how they follow what is held
+            model = written_back(model, last[-1:])
+        if np.max(np.abs(eta - before)) <= SETTLED * (1 + np.max(np.abs(eta))):
+            return [*found, *last]
     raise FitError(
         f"the coefficients of new levels of {', '.join(one.factor.name for one in targets)} still move after "
         f"{MOST_SWEEPS:,} turns; fold in one factor's levels at a time"
+    )
+
+
+def _some(target: Target, levels: npt.NDArray[np.bool_]) -> Target:
+    return replace(
+        target,
+        levels=target.levels[levels],
+        mean=target.mean[levels],
+        precision=target.precision if target.precision.ndim == 2 else target.precision[levels],
+        sensitivity=None if target.sensitivity is None else target.sensitivity[levels],
+        moves=None if target.moves is None else target.moves[levels],
     )
 
 
