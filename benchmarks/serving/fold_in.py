@@ -50,8 +50,8 @@ def held_out_users() -> Section:
     body = [
         f"{USERS:,} users are left out of the fit and folded in from half of their ratings, {first.num_rows:,} rows; "
         f"RMSE on the other half, {second.num_rows:,}",
-        f"rows. Seconds: the fastest of {REPEATS} calls of `fold_in`, reading the Arrow table included. A refit has the "
-        "first half among its rows; its seconds are its own.",
+        f"rows. Seconds: the fastest of {REPEATS} calls of `fold_in`, reading the Arrow table included. A refit has "
+        "the first half among its rows; its seconds are its own.",
         "",
         *table(["", "seconds", "refit", "RMSE: population", "folded in", "refit"], lines),
     ]
