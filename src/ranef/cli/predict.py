@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +14,6 @@ from ranef.cli.guard import note
 from ranef.cli.output import check_out, write_csv
 from ranef.cli.words import DATA_HELP, TABLE_HELP, tables_of
 from ranef.errors import OptionError, counted
-
-if TYPE_CHECKING:
-    from ranef.table import Source
 
 
 def predict(
@@ -58,52 +55,59 @@ def predict(
     The output has the predictions alone: the column fit, with --interval also lwr and upr, with --type probabilities
     a column for each category. Keys are copied beside them by name: --keep user --keep item.
     """
-    import numpy as np
-
     from ranef.result.fit import load
+    from ranef.result.prediction_parts import prediction_parts
     from ranef.result.predictions import prediction_columns
-    from ranef.table import open_source, write_table
+    from ranef.table import open_source, table_writer
 
     begun = time.perf_counter()
     check_out(out)
     fitted = load(model)
-    source = replace(open_source(data), library="dict")
-    kept = _kept(source, keep or [], prediction_columns(fitted.model, type, interval is not None))
-    found = fitted.predict(
-        source,
-        type=type,  # type: ignore[arg-type]  # the library checks these, with a better message
-        new_levels=new_levels,  # type: ignore[arg-type]
-        interval=interval,  # type: ignore[arg-type]
+    copied = _checked(keep or [], prediction_columns(fitted.model, type, interval is not None))
+    parts = prediction_parts(
+        fitted,
+        open_source(data),
+        copied,
+        type,
+        new_levels=new_levels,
+        interval=interval,
         level=level,
         include=include or None,
         exclude=exclude or None,
         tables=tables_of(table),
     )
-    predicted = found if isinstance(found, dict) else {"fit": found}
-    columns = {**kept, **predicted}
-    if out is None:
-        write_csv(columns)
-    else:
-        write_table(out, columns)
-    first = next(iter(predicted.values()))
-    lacking = int(np.sum(np.isnan(first))) if first.dtype.kind == "f" else sum(one is None for one in first.tolist())
+    rows = lacking = 0
+    with nullcontext(_to_stdout()) if out is None else table_writer(out) as write:
+        for columns, missing in parts:
+            write(columns)
+            rows, lacking = rows + len(next(iter(columns.values()))), lacking + missing
     without = f", {lacking:,} of them without a prediction" if lacking else ""
     where = "" if out is None else f" to {out}"
-    note(f"{counted(len(first), 'row')}{without} in {time.perf_counter() - begun:.2f} s{where}")
+    seconds = time.perf_counter() - begun
+    rate = f", {60 * rows / seconds / 1e6:,.1f} million rows a minute" if rows >= 1_000_000 else ""
+    note(f"{counted(rows, 'row')}{without} in {seconds:.2f} s{where}{rate}")
 
 
-def _kept(source: Source, keep: Sequence[str], taken: Sequence[str]) -> dict[str, Any]:
-    """The columns to copy, each as an Arrow array of plain values."""
-    import pyarrow as pa
+def _to_stdout() -> Callable[[Mapping[str, Any]], None]:
+    """Pieces of a table as CSV, the names once."""
+    begun = False
 
+    def write(columns: Mapping[str, Any]) -> None:
+        nonlocal begun
+        write_csv(columns, header=not begun)
+        begun = True
+
+    return write
+
+
+def _checked(keep: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """The columns to copy.
+
+    Raises
+    ------
+    OptionError
+    """
     for name in taken:
         if name in keep:
             raise OptionError(f"--keep {name}: the predictions have this name; rename the column in the data first")
-    if not keep:
-        return {}
-    names = list(dict.fromkeys(keep))
-    chunks: dict[str, list[Any]] = {name: [] for name in names}
-    for batch in source.batches(names):
-        for name, column in zip(names, batch.columns, strict=True):
-            chunks[name].append(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
-    return {name: pa.chunked_array(chunks[name]) for name in names}
+    return list(dict.fromkeys(keep))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,11 @@ from ranef.table import CodeArray, Table
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
+# numbers of covariances that are held at once, and of vectors, which stay in the cache
 NUMBERS_A_PIECE = 1 << 22
+NUMBERS_IN_CACHE = 1 << 17
+
+LatentUnits: TypeAlias = Mapping[int, Sequence[Sequence[FloatArray | SingleArray]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +76,13 @@ def latent_rows(term: LatentDesign) -> TermRows:
 
 
 def latent_part(
-    model: Model, terms: Mapping[int, TermRows], rows: npt.NDArray[np.int64], *, interval: bool, prior: bool
+    model: Model,
+    terms: Mapping[int, TermRows],
+    rows: npt.NDArray[np.int64],
+    *,
+    interval: bool,
+    prior: bool,
+    units: LatentUnits | None = None,
 ) -> tuple[FloatArray, FloatArray | None]:
     """The sum of latent terms on some rows, and its variance.
 
@@ -83,6 +95,8 @@ def latent_part(
         Whether the variance is wanted.
     prior : bool
         Whether new levels have the variance between levels, or count as zero.
+    units : mapping of int to arrays, optional
+        What `latent_units` gives, where pieces of the same rows are asked for one after the other.
 
     Notes
     -----
@@ -91,24 +105,24 @@ def latent_part(
     """
     total = np.zeros(len(rows))
     variance = np.zeros(len(rows)) if interval else None
+    units = latent_units(model, terms) if units is None else units
     for place, sides in terms.items():
-        term = model.latent[place]
-        of_units = [
-            [unit_vectors(one, of) for one, of in zip(side, have, strict=True)] for side, have in _pairs(term, sides)
-        ]
+        term, of_units = model.latent[place], units[place]
         pairs = _pairs(term, sides) if interval else []
         spreads = [[_spreads(one, of, prior) for one, of in zip(side, have, strict=True)] for side, have in pairs]
-        size = max(1, NUMBERS_A_PIECE // (term.rank**2 if interval else term.rank))
+        size = max(1, NUMBERS_A_PIECE // term.rank**2 if interval else NUMBERS_IN_CACHE // term.rank)
         for start in range(0, len(rows), size):
             piece = slice(start, start + size)
             codes = [[one.codes[rows[piece]] for one in side] for side in sides]
             means = [
-                np.sum([units[code] for units, code in zip(of, code_of, strict=True)], axis=0)
+                _added([own[code].astype(np.float64, copy=False) for own, code in zip(of, code_of, strict=True)])
                 for of, code_of in zip(of_units, codes, strict=True)
             ]
-            whole = np.sum(means, axis=0)
-            squares = np.sum([np.einsum("nk,nk->n", mean, mean) for mean in means], axis=0)
-            total[piece] += 0.5 * (np.einsum("nk,nk->n", whole, whole) - squares)
+            whole = means[0]
+            for mean in means[1:]:
+                # with all sides before
+                total[piece] += np.einsum("nk,nk->n", whole, mean)
+                whole = whole + mean if interval or mean is not means[-1] else whole
             if variance is None:
                 continue
             covariances = [
@@ -123,8 +137,29 @@ def latent_part(
     return total, variance
 
 
+def latent_units(model: Model, terms: Mapping[int, TermRows]) -> LatentUnits:
+    """The vectors of every factor's units, by term and side."""
+    return {
+        place: [
+            [unit_vectors(one, of) if of.membership else _single_units(one) for one, of in zip(*side, strict=True)]
+            for side in _pairs(model.latent[place], sides)
+        ]
+        for place, sides in terms.items()
+    }
+
+
+def _added(parts: Sequence[FloatArray]) -> FloatArray:
+    return reduce(np.add, parts)
+
+
 def _pairs(term: LatentModel, sides: TermRows) -> list[tuple[tuple[FieldModel, ...], tuple[FieldRows, ...]]]:
     return list(zip(term.sides, sides, strict=True))
+
+
+def _single_units(field: FieldModel) -> SingleArray:
+    """As `unit_vectors` where units are levels: in float32, as they are kept."""
+    k = field.vectors.shape[1]
+    return np.vstack([field.vectors, np.zeros((1, k), np.float32), np.full((1, k), np.nan, np.float32)])
 
 
 def unit_vectors(field: FieldModel, of: FieldRows) -> FloatArray:

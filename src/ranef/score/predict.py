@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ranef.artifact.model import FloatArray, Model, Posterior
 from ranef.errors import LevelError, OptionError, counted
-from ranef.score.latent import latent_part
+from ranef.score.latent import latent_part, latent_units
 from ranef.score.ratings import check_ratings, clipped, nearest_rating
 from ranef.score.rows import Batch, GroupBatch, Rows, Unknown, batches, read_rows, with_units_met
 from ranef.score.sampled import kept_sample, linear_predictors, predicted, sampled_rows
@@ -131,6 +131,7 @@ def predict(
     few = sum(len(one.new) for one in rows.units.values()) <= MOST_UNITS
     size = _batch_rows(model) if few or not interval else min(_batch_rows(model), MOST_UNITS)
     joint = model.posterior
+    vectors = latent_units(model, rows.latent)
     if interval and few and isinstance(joint, Posterior):
         joint = with_units(joint, model.groups, rows.units)
     for batch in batches(model, rows, selection, size, _order(model, rows) if interval else None):
@@ -139,7 +140,9 @@ def predict(
         latent_variance: FloatArray | float = 0.0
         if rows.latent:
             new = interval == "prediction"
-            products, found_variance = latent_part(model, rows.latent, here, interval=bool(interval), prior=new)
+            products, found_variance = latent_part(
+                model, rows.latent, here, interval=bool(interval), prior=new, units=vectors
+            )
             fit[here] += products
             latent_variance = latent_variance if found_variance is None else found_variance
         if interval and joint is not None:
@@ -240,10 +243,13 @@ def _batch_rows(model: Model) -> int:
 def linear_predictor(model: Model, rows: Rows, selection: Selection) -> FloatArray:
     """The linear predictor of rows that were read, shape (rows,); NaN where a value is missing."""
     eta = np.empty(rows.table.rows)
+    vectors = latent_units(model, rows.latent)
     for batch in batches(model, rows, selection, _batch_rows(model)):
         eta[batch.rows] = _expected(model, batch)
         if rows.latent:
-            eta[batch.rows] += latent_part(model, rows.latent, batch.rows, interval=False, prior=False)[0]
+            eta[batch.rows] += latent_part(model, rows.latent, batch.rows, interval=False, prior=False, units=vectors)[
+                0
+            ]
     return eta
 
 
