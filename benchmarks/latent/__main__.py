@@ -32,7 +32,8 @@ PREFACE = """\
 
 Made by `python -m benchmarks.latent`; not edited by hand. Every section was run when it says. Real data and the fixed
 splits are read from the folder that the environment variable RANEF_TEST_DATA names; peers run in the interpreter that
-RANEF_PEERS_PYTHON names, and where RANEF_PEERS_KEEP names a folder predictions and simulated data are kept there.
+RANEF_PEERS_PYTHON names, and where RANEF_PEERS_KEEP names a folder predictions, ranef's too, and simulated data are
+kept there: an interrupted run goes on.
 Ranks and other choices are from the training rows, or from what was published on them.
 """
 

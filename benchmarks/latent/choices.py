@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,10 +77,9 @@ def run(name: str) -> Section:
         for one in candidates:
             seconds, errors = [], []
             for split in splits:
-                begun = time.perf_counter()
-                fit = models.fitted(formula(one.rank), split, one.options)
-                seconds.append(time.perf_counter() - begun)
-                errors.append(rmse(split.y, models.predicted(fit, split)))
+                fit = models.measured(formula(one.rank), split, one.options)
+                seconds.append(fit.seconds)
+                errors.append(rmse(split.y, fit.predicted))
             found.append(Judged(kind, one, float(np.mean(seconds)), float(np.mean(errors))))
             print(name, *found[-1].cells(), flush=True)
     return section(name, splits, found)
@@ -96,8 +94,8 @@ def section(name: str, splits: Sequence[Split], found: Sequence[Judged]) -> Sect
         f"{splits[0].train.num_rows:,} rows to fit, {len(splits[0].y):,} to judge, all of the training part"
         f"{' of the first fold' if name == 'ml-100k' else ''}; no test row",
         f"takes part.{f' Means over {len(splits)} such slices.' if several else ''} Gibbs; draws of one chain are",
-        "alike, those of chains from different starts are not. The least error of each kind is in bold: what the runs",
-        "on the test rows use.",
+        "alike, those of chains from different starts are not. The least error of each kind is in bold: the runs on",
+        "the test rows have its rank.",
         "",
         *table(
             ["", "rank", "chains", "warm-up", "draws", "seconds", "clipped RMSE"],

@@ -40,7 +40,7 @@ def myfm(split: Split, what: Sequence[str], rank: int, draws: int, kept: int) ->
         blocks.save(folder, split, what)
 
     with measured(
-        "myfm", prepare, rank, draws, kept, key=f"{split.train.num_rows}{_sum(split)}{'+'.join(what)}"
+        "myfm", prepare, rank, draws, kept, key=f"{split.train.num_rows}{rows_sum(split)}{'+'.join(what)}"
     ) as folder:
         found = json.loads((folder / "said.json").read_text(encoding="utf-8"))
         return Said(np.load(folder / "predicted.npy"), found["seconds"], found["computed"])
@@ -85,6 +85,6 @@ def _run(kind: str, folder: Path, numbers: Sequence[float]) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _sum(split: Split) -> str:
+def rows_sum(split: Split) -> str:
     """Tells one split's rows from another's."""
     return hashlib.sha256(np.ascontiguousarray(split.y).tobytes()).hexdigest()

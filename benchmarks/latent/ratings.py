@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +11,7 @@ import numpy as np
 
 from benchmarks.clicks.real import Unavailable
 from benchmarks.latent import peers, splits
-from benchmarks.latent.models import BIASES, TIMES, alone, everything, fitted, predicted
+from benchmarks.latent.models import BIASES, TIMES, alone, everything, measured
 from benchmarks.latent.score import FloatArray, difference, rmse
 from benchmarks.latent.splits import Split
 from benchmarks.studies.page import Bar, Section, table
@@ -75,7 +74,7 @@ class Problem:
 
 
 @dataclass
-class Measured:
+class Parts:
     """One model on all parts: predictions, seconds, and processor seconds of each."""
 
     predicted: list[FloatArray] = field(default_factory=list)
@@ -109,7 +108,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "ml-1m-random": Problem(
         partial(splits.ml1m, "random"),
         Chosen(32, 4, 16, 24),
-        Chosen(16, 4, 16, 8),
+        Chosen(32, 4, 16, 8),
         16,
         Bars(0.824, 0.835),
         {
@@ -159,14 +158,12 @@ def run(name: str) -> Section:
     problem = PROBLEMS[name]
     parts = list(problem.parts())
     models = _models(problem, parts[0])
-    found: dict[str, Measured] = {what: Measured() for what in models}
+    found: dict[str, Parts] = {what: Parts() for what in models}
     for part in parts:
         for what, (formula, options) in models.items():
-            begun, computed = time.perf_counter(), time.process_time()
-            fit = fitted(formula, part, options)
-            seconds, computed = time.perf_counter() - begun, time.process_time() - computed
-            found[what].add(predicted(fit, part), seconds, computed)
-            print(f"{name}, {what}: {rmse(part.y, found[what].predicted[-1]):.4f}, {seconds:.0f} s", flush=True)
+            one = measured(formula, part, options)
+            found[what].add(one.predicted, one.seconds, one.computed)
+            print(f"{name}, {what}: {rmse(part.y, one.predicted):.4f}, {one.seconds:.0f} s", flush=True)
     of_peers, missing = _of_peers(problem, parts)
     return _section(problem, parts, models, found, of_peers, missing)
 
@@ -187,12 +184,12 @@ def _models(problem: Problem, part: Split) -> Mapping[str, tuple[str, Mapping[st
     return out
 
 
-def _of_peers(problem: Problem, parts: Sequence[Split]) -> tuple[dict[str, Measured], str]:
+def _of_peers(problem: Problem, parts: Sequence[Split]) -> tuple[dict[str, Parts], str]:
     """What the peers say on the same rows, or why they cannot."""
-    found: dict[str, Measured] = {}
+    found: dict[str, Parts] = {}
     try:
         for what, arguments in problem.peers.items():
-            found[what] = Measured()
+            found[what] = Parts()
             for part in parts:
                 said = peers.myfm(part, *arguments)
                 found[what].add(said.predicted, said.seconds, said.computed)
@@ -205,8 +202,8 @@ def _section(
     problem: Problem,
     parts: Sequence[Split],
     models: Mapping[str, tuple[str, Mapping[str, Any]]],
-    found: Mapping[str, Measured],
-    of_peers: Mapping[str, Measured],
+    found: Mapping[str, Parts],
+    of_peers: Mapping[str, Parts],
     missing: str,
 ) -> Section:
     scores = {what: _score(parts, one) for what, one in {**found, **of_peers}.items()}
@@ -256,7 +253,7 @@ def _section(
     return Section("seed 0", bars, body)
 
 
-def _score(parts: Sequence[Split], one: Measured) -> float:
+def _score(parts: Sequence[Split], one: Parts) -> float:
     return float(np.mean([rmse(part.y, predicted) for part, predicted in zip(parts, one.predicted, strict=True)]))
 
 
