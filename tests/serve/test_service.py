@@ -288,7 +288,7 @@ def test_a_token_is_asked_for(model: Path, tmp_path: Path) -> None:
                 assert client.http.get(path, headers={"authorization": wrong}).status_code == 401
             assert client.http.get(path, headers={"authorization": f"Bearer {token}"}).status_code == 200
         assert client.http.post("/v1/score", json={}).status_code == 401
-        for path in ("/docs", "/openapi.json", "/healthz", "/readyz"):
+        for path in ("/", "/docs", "/openapi.json", "/healthz", "/readyz"):
             assert client.http.get(path).status_code == 200
     (tmp_path / "short").write_text("abc")
     with pytest.raises(ranef.errors.OptionError, match="16 ASCII"):
@@ -386,7 +386,7 @@ def test_no_body_breaks_it(client: Client, path: str, body: Any) -> None:
     assert response.status_code == 200 or response.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/docs"])
+@pytest.mark.parametrize("path", ["/", "/docs"])
 def test_pages_need_nothing_from_elsewhere(client: Client, path: str) -> None:
     response = client.http.get(path)
     assert response.headers["content-type"].startswith("text/html")

@@ -37,8 +37,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: scores, recommendations, new events. Ctrl-C ends it.
 
-    A new model that is saved to DIR is served as soon as it is there, without a dropped request. The
-    interface is described at /docs.
+    A new model that is saved to DIR is served as soon as it is there, without a dropped request. A page for
+    people is at the address itself, one for programmers at /docs.
     """
     try:
         from ranef.serve.run import run

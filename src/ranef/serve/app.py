@@ -231,6 +231,7 @@ def make_app(service: Service) -> ASGIApp:
             Route("/metrics", metrics),
             Route("/openapi.json", openapi),
             Route("/docs", page("docs.html")),
+            Route("/", page("index.html")),
         ],
         exception_handlers={HTTPException: refused},
         lifespan=service.lifespan,

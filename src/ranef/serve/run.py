@@ -9,7 +9,9 @@ from collections.abc import Callable
 import msgspec
 import uvicorn
 
+from ranef.serve.app import make_app
 from ranef.serve.metrics import FOLDER
+from ranef.serve.service import Service
 from ranef.serve.settings import Settings
 
 # seconds that open requests have when the service stops
@@ -46,15 +48,12 @@ def run(settings: Settings, host: str, port: int, workers: int, say: Callable[[s
         "timeout_graceful_shutdown": GRACE,
     }
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if workers == 1:
+        service = Service(settings)
+        say(f"serving {settings.model}, version {service.online.served.version}, at {where}")
+        uvicorn.run(make_app(service), **options)  # type: ignore[arg-type]
+        return
     with tempfile.TemporaryDirectory(prefix="ranef-serve-") as folder:
-        from ranef.serve.app import make_app
-        from ranef.serve.service import Service
-
-        if workers == 1:
-            service = Service(settings)
-            say(f"serving {settings.model}, version {service.online.served.version}, at {where}")
-            uvicorn.run(make_app(service), **options)  # type: ignore[arg-type]
-            return
         if settings.store is None:
             # workers know of each other's events
             settings = msgspec.structs.replace(settings, store=f"{folder}/events", lasting=False)
