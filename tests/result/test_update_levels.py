@@ -9,7 +9,8 @@ import pytest
 
 import ranef
 from ranef.errors import ConvergenceWarning, DroppedRowsWarning, OptionError
-from ranef.score.merged import level_states, merged_factor
+from ranef.score.level_state import Events, absorb
+from ranef.score.merged import level_state, level_states, merged_factor, partner_spreads
 from tests.result.test_fold_in import NEW_ITEM, NEW_USER, TABLE, TRAIN, fitted, group_of, take
 
 # what comes after the fit: more rows of its users, and new ones
@@ -86,6 +87,29 @@ def test_a_level_is_its_dense_posterior():
     np.testing.assert_allclose(
         group_of(one.model, "user").modes[-1], group_of(other.model, "user").modes[-1], rtol=0, atol=1e-8
     )
+
+
+@pytest.mark.parametrize("method", ["vb", "map"])
+def test_states_of_single_levels_are_the_same(method):
+    """As a service updates them, event by event."""
+    fit = fitted("y ~ x + (1 | user) + (1 | item) + latent(user, item, rank=2)", method=method, max_iterations=20)
+    model, rows = fit.model, take(LATER, LATER["user"] == "u03")
+    user, items = merged_factor(model, "user"), group_of(model, "item")
+    level = group_of(model, "user").levels.labels.index("u03")
+    item = np.array([items.levels.labels.index(str(one)) for one in rows["item"]])
+    h = np.column_stack([np.ones(len(item)), model.latent[0].sides[1][0].vectors[item].astype(float)])
+    state = level_state(model, user, level)
+    offset = fit.predict(rows, type="link") - h @ state.mean
+    spread = partner_spreads(model, user, "item", item)
+    assert (spread is None) == (method == "map")
+    phi = np.array([2 * np.log(fit.sigma)])
+    for row in range(len(item)):
+        own = None if spread is None else spread[row : row + 1]
+        event = Events(h[row : row + 1], rows["y"][row : row + 1], offset[row : row + 1], None, own)
+        state = absorb(state, event, model.family, phi)
+    later = level_state(fit.update_levels(rows).model, user, level)
+    np.testing.assert_allclose(state.mean, later.mean, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(state.precision, later.precision, rtol=1e-9)
 
 
 @pytest.mark.parametrize("family", ["bernoulli", "poisson", "ordinal"])

@@ -74,6 +74,8 @@ class Found:
     mode : float64 array, shape (b, d)
     precision : float64 array, shape (b, d, d)
         Minus the second derivative of the log posterior density there.
+    inverse : float64 array, shape (b, d, d)
+        Of ``precision``.
     rows : int64 array, shape (b, c)
         The rows of each level, then rows of others where it has fewer than ``c``.
     mask : bool array, shape (b, c)
@@ -87,6 +89,7 @@ class Found:
     levels: IntArray
     mode: FloatArray
     precision: FloatArray
+    inverse: FloatArray
     rows: IntArray
     mask: npt.NDArray[np.bool_]
     covariates: FloatArray
@@ -105,7 +108,8 @@ def block_modes(
     response: Response,
     covariates: Callable[[IntArray], FloatArray],
     offset: FloatArray,
-    precision: FloatArray,
+    precision: Callable[[IntArray], FloatArray],
+    size: int,
     beside: int = 0,
 ) -> Iterator[Found]:
     """Maximise each level's log-likelihood plus the logarithm of a normal prior density around zero.
@@ -118,8 +122,10 @@ def block_modes(
         From places of rows, shape (n,), to what multiplies their level's coefficients, shape (n, d).
     offset : float64 array, shape (rows,)
         The rest of the linear predictor.
-    precision : float64 array, shape (d, d) or (levels, d, d)
-        Of the prior.
+    precision : callable
+        From some levels, shape (b,), to the precisions of their priors, shape (d, d) or (b, d, d).
+    size : int
+        ``d``.
     beside : int
         Numbers of a row that the caller computes with besides: batches are made smaller for it.
 
@@ -128,17 +134,15 @@ def block_modes(
     FitError
         A likelihood cannot be computed near the middle of its level's prior.
     """
-    d = precision.shape[-1]
-    for levels in _batches(np.diff(of.start), d, beside):
+    for levels in _batches(np.diff(of.start), size, beside):
         count = np.diff(of.start)[levels]
         within = np.arange(int(count.max(initial=0)))
         mask = within < count[:, None]
         # a level with fewer rows borrows some of others, which weigh nothing
         rows = of.rows[np.minimum(of.start[levels][:, None] + within, len(of.rows) - 1)]
-        h = covariates(rows.reshape(-1)).reshape(*mask.shape, d) * mask[:, :, None]
-        prior = precision if precision.ndim == 2 else precision[levels]
-        mode, curvature, eta = _newton(response, rows, mask, h, offset, prior)
-        yield Found(levels, mode, curvature, rows, mask, h, eta)
+        h = covariates(rows.reshape(-1)).reshape(*mask.shape, size) * mask[:, :, None]
+        mode, curvature, inverse, eta = _newton(response, rows, mask, h, offset, precision(levels))
+        yield Found(levels, mode, curvature, inverse, rows, mask, h, eta)
 
 
 def _batches(counts: IntArray, d: int, beside: int) -> Iterator[IntArray]:
@@ -161,8 +165,8 @@ def _newton(
     h: FloatArray,
     offset: FloatArray,
     precision: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mode, curvature and linear predictors of a batch; levels leave it as they are found."""
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Mode, curvature, its inverse and linear predictors of a batch; levels leave it as they are found."""
     b, _, d = h.shape
     mode, curvature, eta_at = np.zeros((b, d)), np.empty((b, d, d)), np.empty(mask.shape)
     active = np.arange(b)
@@ -186,11 +190,15 @@ def _newton(
         rooted = own_h * np.sqrt(weight)[:, :, None]
         now = prior + np.matmul(rooted.transpose(0, 2, 1), rooted)
         gradient = np.matmul(own_h.transpose(0, 2, 1), score[:, :, None])[:, :, 0] - pull
+        if response.family.name == "gaussian":
+            # one step from zero
+            inverse = np.asarray(np.linalg.inv(now))
+            step = np.matmul(inverse, gradient[:, :, None])
+            step += np.matmul(inverse, gradient[:, :, None] - np.matmul(now, step))
+            return step[:, :, 0], now, inverse, eta + np.matmul(h, step)[:, :, 0]
         step = np.zeros_like(at)
         good = ~worse
         step[good] = np.linalg.solve(now[good], gradient[good][:, :, None])[:, :, 0]
-        if response.family.name == "gaussian":
-            return at + step, now, eta + np.matmul(h, step[:, :, None])[:, :, 0]
         done = good & (np.sum(gradient * step, axis=1) <= SETTLED * (1.0 + np.abs(objective)))
         mode[active[done]], curvature[active[done]], eta_at[active[done]] = at[done], now[done], eta[done]
         last = np.where(worse[:, None], last, at)
@@ -198,11 +206,11 @@ def _newton(
         at = np.where(worse[:, None], 0.5 * (at + last), at + step)
         left = ~done
         if not left.any():
-            return mode, curvature, eta_at
+            return mode, curvature, np.asarray(np.linalg.inv(curvature)), eta_at
         active, at, last, best, halvings = active[left], at[left], last[left], best[left], halvings[left]
     # steps as small as rounding lets them be, and no smaller
     mode[active], curvature[active], eta_at[active] = last, now[left], eta[left]
-    return mode, curvature, eta_at
+    return mode, curvature, np.asarray(np.linalg.inv(curvature)), eta_at
 
 
 def _derivatives(

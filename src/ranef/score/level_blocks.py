@@ -126,12 +126,17 @@ def update_blocks(
     of = sort_rows(local[own_rows], own_rows, count)
     covariates = block_covariates(factor, rows, values)
     blur = _partners_spread(factor, rows, response, model, of)
-    target = target if blur is None else _blurred(target, blur)
+    if blur is not None and target.mean.any():
+        target, blur = _blurred(target, blur(np.arange(count))), None
     rest = _without(target, block_of(factor, values)[target.levels], of, local, covariates, eta)
     plain = np.array_equal(target.root, np.eye(factor.size))
 
     def rooted(at: IntArray) -> FloatArray:
         return covariates(at) if plain else covariates(at) @ target.root
+
+    def prior(levels: IntArray) -> FloatArray:
+        own = target.precision if target.precision.ndim == 2 else target.precision[levels]
+        return own if blur is None else own + target.root.T @ blur(levels) @ target.root
 
     p, q, k = len(values.beta), len(response.phi), factor.effects
     q = q if model.thresholds is not None else 0
@@ -144,11 +149,10 @@ def update_blocks(
         moves=np.zeros((count, k, q)),
         precisions=np.empty((count if precisions else 0, factor.size, factor.size)),
     )
-    for found in block_modes(of, response, rooted, rest, target.precision, p + q if sensitive else 0):
+    for found in block_modes(of, response, rooted, rest, prior, factor.size, p + q if sensitive else 0):
         at = found.levels
         out.block[at] = target.mean[at] + found.mode @ target.root.T
-        inverse = np.asarray(np.linalg.inv(found.precision), np.float64)
-        whole = inverse if plain else np.asarray(target.root @ inverse @ target.root.T)
+        whole = found.inverse if plain else np.asarray(target.root @ found.inverse @ target.root.T)
         out.conditional[at] = whole[:, :k, :k]
         for spread, own in zip(out.spreads, factor.field_slices, strict=True):
             spread[at] = _packed(whole[:, own, own], spread.shape[1])
@@ -156,7 +160,7 @@ def update_blocks(
             out.precisions[at] = found.precision
         if sensitive:
             # as in a fit, the effects move at given vectors
-            own_inverse = inverse if k == factor.size else np.linalg.inv(found.precision[:, :k, :k])
+            own_inverse = found.inverse if k == factor.size else np.linalg.inv(found.precision[:, :k, :k])
             _movements(target, found, np.asarray(own_inverse), rows, response, model, out)
         eta[found.rows[found.mask]] = found.eta[found.mask]
     set_block(factor, values, target.levels, out.block)
@@ -232,8 +236,13 @@ def _blurred(target: Target, blur: FloatArray) -> Target:
     return replace(target, precision=own, mean=target.mean - shift @ root.T)
 
 
-def _partners_spread(factor: Merged, rows: FoldRows, response: Response, model: Model, of: Sorted) -> FloatArray | None:
-    """Sum over a level's rows of weight times the partners' covariance, shape (L, d, d): variational Bayes."""
+def _partners_spread(
+    factor: Merged, rows: FoldRows, response: Response, model: Model, of: Sorted
+) -> Callable[[IntArray], FloatArray] | None:
+    """From places of levels to the sums over their rows of weight times the partners' covariance, shape (b, d, d).
+
+    None where vectors count as certain: of any method but variational Bayes, and of other families than the Gaussian.
+    """
     if model.info.method != "vb" or response.family.name != "gaussian" or not factor.fields:
         return None
     from scipy.sparse import csr_array  # slow to import
@@ -241,7 +250,7 @@ def _partners_spread(factor: Merged, rows: FoldRows, response: Response, model: 
     count = len(of.start) - 1
     scale = float(np.exp(-response.phi[0]))
     weights = np.full(len(of.rows), scale) if response.weights is None else scale * response.weights[of.rows]
-    out = np.zeros((count, factor.size, factor.size))
+    parts = []
     for (t, own_side, _), own in zip(factor.fields, factor.field_slices, strict=True):
         for s, side in enumerate(rows.latent[t]):
             for f, met in enumerate(side):
@@ -251,9 +260,15 @@ def _partners_spread(factor: Merged, rows: FoldRows, response: Response, model: 
                 codes = met.codes[of.rows]
                 # unknown ones count as zero
                 place = np.where(codes < 0, len(spread) - 1, codes)
-                matrix = csr_array((weights, place, of.start), (count, len(spread)))
-                out[:, own, own] += unpacked(np.asarray(matrix @ spread), own.stop - own.start)
-    return out if out.any() else None
+                parts.append((own, csr_array((weights, place, of.start), (count, len(spread))), spread))
+
+    def of_levels(levels: IntArray) -> FloatArray:
+        out = np.zeros((len(levels), factor.size, factor.size))
+        for own, matrix, spread in parts:
+            out[:, own, own] += unpacked(np.asarray(matrix[levels] @ spread), own.stop - own.start)
+        return out
+
+    return of_levels
 
 
 def _unit_spreads(spread: npt.NDArray[np.float32], of: FieldRows) -> FloatArray:

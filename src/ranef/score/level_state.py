@@ -84,12 +84,16 @@ class Events(NamedTuple):
         The rest of the linear predictor.
     weights : float64 array, shape (rows,), or None
         As in the fit; trials of proportions.
+    spread : float64 array, shape (rows, d, d), or None
+        Of a Gaussian response, covariances of the covariates: vectors of variational Bayes are estimates, see
+        `ranef.score.merged.partner_spreads`. Other families take them for certain.
     """
 
     covariates: FloatArray
     y: FloatArray
     offset: FloatArray
     weights: FloatArray | None = None
+    spread: FloatArray | None = None
 
 
 def absorb(
@@ -154,6 +158,10 @@ def absorb(
         gain = float(gradient @ step)
         halvings, best, last = 0, objective, at
         if family.name == "gaussian":
+            if events.spread is not None:
+                blur = np.tensordot(weight, events.spread, 1)
+                now = now + blur
+                step = np.linalg.solve(now, gradient - blur @ at)
             return LevelState(at + step, now)
         if gain <= SETTLED * (1.0 + abs(objective)):
             return LevelState(at, now)

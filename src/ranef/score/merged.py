@@ -176,6 +176,37 @@ def level_states(model: Model, factor: Merged, levels: npt.NDArray[np.integer]) 
     return mean, precision
 
 
+def partner_spreads(model: Model, factor: Merged, other: str, codes: npt.NDArray[np.integer]) -> FloatArray | None:
+    """How uncertain the vectors are that rows meet: covariances of what multiplies the block, shape (rows, d, d).
+
+    Parameters
+    ----------
+    model : Model
+    factor : Merged
+        Whose block.
+    other : str
+        The factor on the other sides.
+    codes : integer array, shape (rows,)
+        Its level in each row; negative where it is not known, which counts as certain.
+
+    Returns
+    -------
+    float64 array, or None
+        None where fits take vectors for certain: of any method but variational Bayes, and of other families than the
+        Gaussian.
+    """
+    if model.info.method != "vb" or model.spec.kind != "number":
+        return None
+    out = np.zeros((len(codes), factor.size, factor.size))
+    for (t, own_side, _), own in zip(factor.fields, factor.field_slices, strict=True):
+        for s, side in enumerate(model.latent[t].sides):
+            for spec, field in zip(model.spec.latent[t].sides[s], side, strict=True):
+                if s != own_side and spec.name == other:
+                    met = unpacked(field.spread[codes], own.stop - own.start)
+                    out[:, own, own] += np.where(codes[:, None, None] >= 0, met, 0.0)
+    return out
+
+
 def precision_of(covariance: FloatArray, prior: FloatArray) -> FloatArray:
     """Inverses of covariances, shape (..., k, k); a direction without variance has a tiny share of the prior's."""
     # a factor without any variance is held at zero
@@ -187,11 +218,12 @@ def precision_of(covariance: FloatArray, prior: FloatArray) -> FloatArray:
 
 def unpacked(spread: npt.NDArray[np.floating], k: int) -> FloatArray:
     """Covariances from their lower triangles by rows, or from their diagonals alone; shape (levels, k, k)."""
-    out = np.zeros((len(spread), k, k))
-    i, j = (np.arange(k), np.arange(k)) if spread.shape[1] == k else np.tril_indices(k)
-    out[:, i, j] = spread
-    out[:, j, i] = spread
-    return out
+    if spread.shape[1] == k:
+        return np.asarray(spread, np.float64)[:, :, None] * np.eye(k)
+    i, j = np.tril_indices(k)
+    place = np.zeros((k, k), np.int64)
+    place[i, j] = place[j, i] = np.arange(len(i))
+    return np.take(np.asarray(spread, np.float64), place.reshape(-1), axis=1).reshape(-1, k, k)
 
 
 def block_diagonal(blocks: Sequence[FloatArray]) -> FloatArray:
