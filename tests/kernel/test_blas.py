@@ -78,6 +78,11 @@ def test_cholesky_solves_and_inverse(number, near):
         x = b.copy()
         call(factor, x)
         near(x, expected)
+    # the leading part of the factor alone
+    for call, part in [(blas.solve_lower, lower[:4, :4]), (blas.solve_lower_transposed, lower[:4, :4].T)]:
+        x = b[:, :4].copy()
+        call(factor, x)
+        near(x, np.linalg.solve(part, b[:, :4].T).T)
     blas.cholesky_inverse(factor)
     near(np.tril(factor), np.tril(np.linalg.inv(whole)))
 

@@ -165,13 +165,11 @@ def cholesky_inverse(factor):
 
 @njit(nogil=True, cache=True)
 def solve_lower(factor, b):
-    """``L^-1`` times each row of ``b`` (sides, k) in its place."""
-    k = factor.shape[0]
-    _trsm((_L, _U, _T, _N, k, b.shape[0], 1.0, factor, k, b, k))
+    """``L^-1`` times each row of ``b`` (sides, m) in its place; ``L`` is the leading (m, m) of ``factor`` (k, k)."""
+    _trsm((_L, _U, _T, _N, b.shape[1], b.shape[0], 1.0, factor, factor.shape[1], b, b.shape[1]))
 
 
 @njit(nogil=True, cache=True)
 def solve_lower_transposed(factor, b):
-    """``L'^-1`` times each row of ``b`` (sides, k) in its place: ``L'^-1 z`` of a standard normal has (L L')^-1."""
-    k = factor.shape[0]
-    _trsm((_L, _U, _N, _N, k, b.shape[0], 1.0, factor, k, b, k))
+    """As `solve_lower`, ``L'^-1`` times each row of ``b``: ``L'^-1 z`` of a standard normal has (L L')^-1."""
+    _trsm((_L, _U, _N, _N, b.shape[1], b.shape[0], 1.0, factor, factor.shape[1], b, b.shape[1]))

@@ -14,11 +14,11 @@ from numba import njit
 def to_spherical(lowest, highest, random, start, width, factor, raw, out):
     """Rows ``lowest <= i < highest`` of ``Lambda' A Lambda``, plus one on the diagonal of the first ``random``.
 
-    Only the lower triangles of ``raw`` and ``out`` are read and written.
+    Only the lower triangles of ``raw`` and ``out`` are read and written; ``out`` may lack the last column.
     """
     for i in range(lowest, highest):
         si, wi, pi = start[i], width[i], i - start[i]
-        for j in range(i + 1):
+        for j in range(min(i + 1, out.shape[1])):
             if wi == 1 and width[j] == 1:
                 out[i, j] = factor[i, 0] * raw[i, j] * factor[j, 0]
                 continue

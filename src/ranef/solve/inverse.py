@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import solve_triangular
 
 from ranef.errors import FitError
-from ranef.kernel import dense, inverse
+from ranef.kernel import blas, dense, inverse
 from ranef.solve.cross_products import Kept, bands
 from ranef.solve.system import System
 
@@ -58,11 +58,11 @@ def invert(system: System, fixed: bool, stages: bool = False) -> Inverse:
     cross, engine = system.cross, system.engine
     take = cross.random + (cross.fixed if fixed else 0)
     spherical = system.lower[:take, :take].copy()
-    if take:
-        _, info = lapack.dpotri(spherical.T, lower=0, overwrite_c=1)
-        if info:
-            raise FitError("the mixed-model system is singular in floating point")
-    rest = np.zeros_like(system.raw)
+    if take and blas.cholesky_inverse(spherical):
+        raise FitError("the mixed-model system is singular in floating point")
+    rest = np.empty_like(system.raw)
+    rest[take:] = 0.0
+    rest[:take, take:] = 0.0
     pieces = [(i, min(j, take)) for i, j in bands(cross.columns) if i < take]
     engine.each(
         pieces,

@@ -8,15 +8,15 @@ Raw coordinates throughout: coefficients ``b = Lambda u`` and inverses ``Q = Lam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack, solve_triangular
 
 from ranef.engine.threads import Engine
 from ranef.errors import FitError
-from ranef.kernel import dense, eliminate
+from ranef.kernel import blas, dense, eliminate
 from ranef.solve.cross_products import CrossProducts, bands, dense_rest
 from ranef.solve.elimination import (
     Coefficients,
@@ -26,7 +26,6 @@ from ranef.solve.elimination import (
     forward_substitute,
     raw_to_spherical,
     spherical_to_raw,
-    zeros,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,16 +45,15 @@ class System:
     raw : float64 array
         Lower triangle of the rest after all stages are eliminated, raw coordinates.
     lower : float64 array, shape (random + fixed,) * 2
-        Cholesky factor of the rest, lower triangle, spherical coordinates.
+        Cholesky factor of the rest, spherical coordinates; above the diagonal is anything.
     start, width, wide : arrays
         The rest's block-diagonal ``Lambda``; see `ranef.kernel.dense`.
     logdet_random, logdet_fixed : float
         ``log|C_b|``, and ``log|C| - log|C_b|``.
-    coefficients : tuple of float64 arrays (levels, k)
-        Conditional modes of each block, levels in the block's own order of codes.
-    beta : float64 array, shape (fixed,)
-    residual : float
-        Penalised weighted residual sum of squares at the solution.
+    response : float64 array, shape (random + fixed,)
+        The response's products with the rest, spherical coordinates.
+    square : float
+        What is left of the response's own.
     """
 
     cross: CrossProducts
@@ -69,8 +67,30 @@ class System:
     wide: FloatArray
     logdet_random: float
     logdet_fixed: float
-    residual: float
-    solution: Coefficients
+    response: FloatArray
+    square: float
+
+    @cached_property
+    def _half_solution(self) -> FloatArray:
+        half = self.response[None].copy()
+        if half.size:
+            blas.solve_lower(self.lower, half)
+        return half
+
+    @cached_property
+    def residual(self) -> float:
+        """Penalised weighted residual sum of squares at the solution."""
+        return self.square - float(self._half_solution[0] @ self._half_solution[0])
+
+    @cached_property
+    def solution(self) -> Coefficients:
+        """Coefficients for the response; its own entry is -1, so that ``A x`` is minus the weighted residual."""
+        solved = self._half_solution.copy()
+        if solved.size:
+            blas.solve_lower_transposed(self.lower, solved)
+        rest = spherical_to_raw(self.cross, self.factors, np.append(solved[0], -1.0)[:, None])
+        halves = [np.zeros((s.levels, s.size, 1)) for s in self.cross.stages]
+        return Coefficients(back_substitute(self.cross, self.stages, halves, rest, self.engine), rest)
 
     @property
     def beta(self) -> FloatArray:
@@ -78,7 +98,7 @@ class System:
 
 
 def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engine) -> System:
-    """Eliminate, factorise and solve for the response.
+    """Eliminate and factorise.
 
     Parameters
     ----------
@@ -113,7 +133,9 @@ def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engin
             raw,
         )
     start, width, wide = _wide_factor(cross, factors)
-    spherical = np.zeros_like(raw)
+    solved = len(raw) - 1
+    # without the response's column, so that the rows before the response's are the square that is factorised
+    spherical = np.empty((solved + 1, solved))
     engine.each(
         pieces,
         dense.to_spherical,
@@ -124,22 +146,16 @@ def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engin
         raw,
         spherical,
     )
-    solved = len(raw) - 1
-    response = spherical[solved, :solved].copy()
-    lower = np.ascontiguousarray(spherical[:solved, :solved])
-    if solved:
-        # the transpose of a C-ordered lower triangle is LAPACK's upper one: no copy
-        _, info = lapack.dpotrf(lower.T, lower=0, clean=0, overwrite_a=1)
-        if info:
-            raise FitError(
-                "the mixed-model system is singular in floating point: either a grouping factor explains the response "
-                "almost exactly (its variance is more than about 1e12 times the residual's), or columns of the fixed "
-                "part depend on each other given the random effects; drop one of them"
-            )
+    lower = spherical[:solved]
+    # by kernels, not by SciPy's wrappers: these may hold Python's lock, and evaluations run side by side
+    if solved and blas.cholesky(lower):
+        raise FitError(
+            "the mixed-model system is singular in floating point: either a grouping factor explains the response "
+            "almost exactly (its variance is more than about 1e12 times the residual's), or columns of the fixed "
+            "part depend on each other given the random effects; drop one of them"
+        )
     diagonal = np.log(np.diag(lower))
-    half_solution = solve_triangular(lower, response, lower=True, check_finite=False) if solved else response
-    residual = float(spherical[solved, solved] - half_solution @ half_solution)
-    system = System(
+    return System(
         cross=cross,
         engine=engine,
         factors=tuple(factors),
@@ -151,10 +167,9 @@ def factorise(cross: CrossProducts, factors: Sequence[FloatArray], engine: Engin
         wide=wide,
         logdet_random=logdet + 2 * float(diagonal[: cross.random].sum()),
         logdet_fixed=2 * float(diagonal[cross.random :].sum()),
-        residual=residual,
-        solution=zeros(cross, 0),
+        response=spherical[solved],
+        square=float(raw[solved, solved]),
     )
-    return _with_solution(system, half_solution)
 
 
 def _wide_factor(
@@ -176,19 +191,6 @@ def _wide_factor(
     return start, width, rows
 
 
-def _with_solution(system: System, half_solution: FloatArray) -> System:
-    """Back substitution for the response; its own entry is -1, so that ``A x`` is minus the weighted residual."""
-    solved = len(half_solution)
-    rest = np.empty((solved + 1, 1))
-    if solved:
-        rest[:solved, 0] = solve_triangular(system.lower, half_solution, lower=True, trans=1, check_finite=False)
-    rest = spherical_to_raw(system.cross, system.factors, rest)
-    rest[solved] = -1.0
-    halves = [np.zeros((s.levels, s.size, 1)) for s in system.cross.stages]
-    solution = Coefficients(back_substitute(system.cross, system.stages, halves, rest, system.engine), rest)
-    return replace(system, solution=solution)
-
-
 def solve(system: System, right: Coefficients, fixed: bool = True, noise: Coefficients | None = None) -> Coefficients:
     """``Q r`` in raw coordinates: the joint system's, or with ``fixed=False`` that of ``C_b``.
 
@@ -207,8 +209,9 @@ def solve(system: System, right: Coefficients, fixed: bool = True, noise: Coeffi
         spherical[: cross.random] += noise.rest[: cross.random]
     spherical[take:] = 0.0
     if take:
-        lower = system.lower[:take, :take]
-        half = solve_triangular(lower, spherical[:take], lower=True, check_finite=False)
-        spherical[:take] = solve_triangular(lower, half, lower=True, trans=1, check_finite=False)
+        sides = np.ascontiguousarray(spherical[:take].T)
+        blas.solve_lower(system.lower, sides)
+        blas.solve_lower_transposed(system.lower, sides)
+        spherical[:take] = sides.T
     solution = spherical_to_raw(cross, system.factors, spherical)
     return Coefficients(back_substitute(cross, system.stages, halves, solution, system.engine), solution)
