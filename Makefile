@@ -47,6 +47,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.passes
 	$(BIN)/python -m benchmarks.clicks
 	$(BIN)/python -m benchmarks.latent
+	$(BIN)/python -m benchmarks.serving
 
 format: $(READY)
 	$(BIN)/python -m ruff check --fix .

@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.clicks.real import Unavailable
-from benchmarks.serving import fold_in
+from benchmarks.serving import fold_in, towers
 from benchmarks.studies.page import Section, write
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
+    "topk": towers.all_users,
+    "one": towers.one_user,
+    "predict": towers.predictions,
     "fold-in": fold_in.held_out_users,
     "fold-in-100k": fold_in.many_users,
 }
