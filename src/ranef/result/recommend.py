@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,10 @@ from ranef.design.build import Design
 from ranef.design.pairs import PairsDesign
 from ranef.errors import OptionError, UnknownLevelWarning, counted
 from ranef.result.kept_rows import column_factor, factors_of_seen, seen_of
-from ranef.result.options import check_whole
+from ranef.result.options import check_whole, choice
 from ranef.result.vectors import Vectors
 from ranef.result.warn import warn
+from ranef.score.explore import drawn_model, upper_ranked
 from ranef.score.lists import pair_lists, take_lists
 from ranef.score.pair import choose_pair
 from ranef.score.recommend import ranked
@@ -53,6 +54,9 @@ class Recommendations(Vectors):
         context: Mapping[str, Any] | None = None,
         entity: str | None = None,
         target: str | None = None,
+        explore: Literal["thompson", "ucb"] | None = None,
+        seed: int = 0,
+        level: float = 0.95,
         threads: int | None = None,
     ) -> Any:
         """The items with the highest scores for each user: user, rank, item, score, and whether the fit had each.
@@ -81,6 +85,15 @@ class Recommendations(Vectors):
         entity, target : str, optional
             The columns of what gets recommendations and of what is recommended, where the model has more than two
             factors, or the other way round.
+        explore : {"thompson", "ucb"}, optional
+            Rank by scores of one draw from the posterior, the same for all users, or by the upper limits of intervals
+            for the linear predictor: what little is known of comes up more often. Intervals are computed for every item
+            of every user, which takes a second or so a user. Of Gaussian models these know how much levels vary that
+            the fit did not have; draws take these for the average level.
+        seed : int
+            Of the draw.
+        level : float
+            Of the intervals, between 0 and 1.
         threads : int, optional
             Default: all cores.
 
@@ -107,6 +120,9 @@ class Recommendations(Vectors):
                 context=context,
                 entity=entity,
                 target=target,
+                explore=explore,
+                seed=seed,
+                level=level,
                 threads=threads,
             )
         )
@@ -124,6 +140,9 @@ class Recommendations(Vectors):
         context: Mapping[str, Any] | None = None,
         entity: str | None = None,
         target: str | None = None,
+        explore: Literal["thompson", "ucb"] | None = None,
+        seed: int = 0,
+        level: float = 0.95,
         threads: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """What `recommend` gives, for some users at a time: columns by name, in bounded memory.
@@ -131,7 +150,12 @@ class Recommendations(Vectors):
         Parameters are those of `recommend`; so are the errors.
         """
         check_whole("k", k, 1)
-        towers, index = self._towers(entity, target, tables, context)
+        model = self._to_explore(explore)
+        if model is not None and explore == "thompson":
+            towers = compile_towers(drawn_model(model, seed), entity, target, tables, context)
+            index = index_targets(towers.target_side)
+        else:
+            towers, index = self._towers(entity, target, tables, context)
         index = self._allowed(towers, index, among, deny)
         values, places = self._entities(towers, users)
         seen = None if exclude is None else self._seen(towers, exclude, values)
@@ -139,8 +163,13 @@ class Recommendations(Vectors):
         for first in range(0, max(len(places), 1), ENTITIES):
             rows = np.arange(first, min(first + ENTITIES, len(places)))
             own = None if seen is None else take_lists(seen, rows)
-            found = ranked(towers, index, places[rows], depth, seen=own, threads=threads)
-            yield recommendation_columns(towers, values.slice(first, ENTITIES), places[rows], found.target, found.score)
+            some = values.slice(first, ENTITIES)
+            if model is not None and explore == "ucb":
+                options = {"tables": tables, "context": context}
+                found = upper_ranked(model, towers, index, some, depth, level=level, seen=own, **options)
+            else:
+                found = ranked(towers, index, places[rows], depth, seen=own, threads=threads)
+            yield recommendation_columns(towers, some, places[rows], found.target, found.score)
 
     def rank(
         self,
@@ -180,6 +209,22 @@ class Recommendations(Vectors):
             entity=entity,
             target=target,
         )
+
+    def _to_explore(self, explore: str | None) -> Model | None:
+        """The model, if it is to explore.
+
+        Raises
+        ------
+        OptionError
+            It has no posterior.
+        """
+        if explore is None:
+            return None
+        choice("explore", explore, ("thompson", "ucb"))
+        model = cast("Model | ImplicitModel", self.model)
+        if isinstance(model, ImplicitModel):
+            raise OptionError("explore= needs a posterior, and a model of implicit feedback has none")
+        return model
 
     def _towers(
         self,
