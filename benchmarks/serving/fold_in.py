@@ -24,7 +24,7 @@ MODELS = {
 }
 REPEATS = 5
 
-MANY, ROWS_EACH, ITEMS, RANK = 100_000, 20, 5_000, 32
+MANY, ROWS_EACH, ITEMS, RANK = 100_000, 20, 1_000, 32
 KNOWN = 3_000
 MOST_SECONDS_MANY = 20.0
 
@@ -72,7 +72,7 @@ def many_users() -> Section:
         seconds, folded = _folded(fit, new, 1)
         field = "click" if "click" in formula else "y"
         scale = np.asarray(folded.predict(new, type="link"))
-        found = float(np.corrcoef(scale, new["eta"].to_numpy())[0, 1])
+        found = float(np.corrcoef(scale, new[f"eta_{field}"].to_numpy())[0, 1])
         lines.append([name, field, f"{new.num_rows:,}", f"{seconds:.1f}", f"{found:.3f}"])
         bars.append(Bar(f"{name}: seconds", seconds, -float("inf"), MOST_SECONDS_MANY, 1))
     body = [
@@ -128,7 +128,8 @@ def _simulated(users: int) -> pa.Table:
             "user": user,
             "item": item,
             "x": x,
-            "eta": eta + products,
+            "eta_y": eta + products,
+            "eta_click": with_x,
             "y": eta + products + 0.5 * random.standard_normal(len(user)),
             "click": (with_x + random.logistic(size=len(user)) > 0).astype(np.int8),
         }

@@ -336,3 +336,32 @@ def test_recommends_to_new_users_without_what_they_have(tmp_path):
         counts = later.model.counts.groups[0]
         assert counts[-1] == some.sum()
         assert counts.sum() == len(TRAIN["y"]) + some.sum()
+
+
+def test_histories_and_attributes_come_with_new_users():
+    """SVD++: a user is also the sum of what they have rated; and of a column that says something of them."""
+    formula = "y ~ 1 + (1 | user) + latent(user + job + bag(history(item, user)), item, rank=2)"
+    names = np.unique(TRAIN["user"])
+    jobs = {"user": names, "job": np.array(["a", "b"])[np.arange(len(names)) % 2]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = ranef.fit(formula, TRAIN, tables={"user": jobs}, max_iterations=10, method="map")
+    rows = take(USERS_ROWS, USERS_ROWS["user"] == "u57")
+    new = {"user": np.array(["u57"]), "job": np.array(["b"])}
+    with pytest.warns(UnknownLevelWarning):
+        cold = fit.predict(rows, type="link", tables={"user": new})
+    folded = fit.fold_in(rows, tables={"user": new})
+    _, of_job, history = folded.model.latent[0].sides[0]
+    items = folded.model.latent[0].sides[1][0]
+    q = items.vectors[[items.levels.labels.index(str(one)) for one in rows["item"]]].astype(float)
+    # without rows of the user there are intercept and attributes
+    attribute = of_job.vectors[of_job.levels.labels.index("b")].astype(float)
+    np.testing.assert_allclose(cold, fit.model.beta[0] + q @ attribute, rtol=0, atol=1e-6)
+    met = [history.levels.labels.index(str(one)) for one in np.unique(rows["item"])]
+    past = history.vectors[met].astype(float).sum(axis=0) / np.sqrt(len(met))
+    prior = np.zeros((3, 3))
+    prior[0, 0], prior[1:, 1:] = folded.model.groups[0].covariance[0, 0], folded.model.latent[0].sides[0][0].covariance
+    h = np.column_stack([np.ones(len(q)), q])
+    right = h.T @ (rows["y"] - cold - q @ past) / fit.sigma**2
+    block = np.linalg.solve(np.linalg.inv(prior) + h.T @ h / fit.sigma**2, right)
+    np.testing.assert_allclose(folded.predict(rows, type="link"), cold + q @ past + h @ block, rtol=0, atol=1e-5)

@@ -158,7 +158,7 @@ def bag_membership(spec: FieldSpec, bags: Levels, levels: Levels | None = None) 
         part, parts, count = _own_weights(spec, part, parts)
     found = Levels(parts) if levels is None else levels
     code = part if levels is None else look_up(spec.columns[0], Levels(parts), levels)[part]
-    return found, _weighted(spec, start, code.astype(np.int32), count)
+    return found, weighted(spec, start, code.astype(np.int32), count)
 
 
 def _own_weights(spec: FieldSpec, part: CodeArray, parts: pa.Array) -> tuple[CodeArray, pa.Array, FloatArray]:
@@ -285,12 +285,12 @@ def _history(spec: FieldSpec, table: Table, storage: Storage) -> FieldDesign:
     _, pairs = interaction([owner, own], storage)
     start = np.searchsorted(pairs.parts[:, 0], np.arange(len(owner.levels) + 1)).astype(np.int64)
     level = np.ascontiguousarray(pairs.parts[:, 1])
-    membership = _weighted(spec, start, level, np.ones(len(level)))
+    membership = weighted(spec, start, level, np.ones(len(level)))
     return FieldDesign(spec, owner.codes, own.levels, membership=membership, owners=owner.levels)
 
 
-def _weighted(spec: FieldSpec, start: IntArray, level: CodeArray, count: FloatArray) -> Membership:
-    """Levels that stand twice put together, and their counts scaled."""
+def weighted(spec: FieldSpec, start: IntArray, level: CodeArray, count: FloatArray) -> Membership:
+    """The levels of units: those that stand twice put together, and their counts scaled."""
     units = len(start) - 1
     unit = np.repeat(np.arange(units), np.diff(start))
     order = np.lexsort((level, unit))

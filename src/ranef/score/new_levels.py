@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,18 @@ from ranef.artifact.latent import FieldModel, LatentModel
 from ranef.artifact.model import GroupModel, Model, Sample
 from ranef.artifact.seen import Counts
 from ranef.design.attributes import joined_attributes, open_tables, with_made_columns
+from ranef.design.fields import weighted
+from ranef.design.membership import Membership
+from ranef.design.spec import FieldSpec
 from ranef.errors import DataError
 from ranef.score.merged import Merged, levels_of, merged_factors
 from ranef.score.rows import match
 from ranef.table import UNKNOWN, CodeArray, Combination, Factor, Levels, Source, from_numpy, labels_of, read_table
 from ranef.table.arrow import from_texts
+from ranef.table.encode import look_up
 
 IntArray = npt.NDArray[np.int64]
+History = TypeVar("History", GroupModel, FieldModel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,8 @@ def with_new_levels(model: Model, source: Source, tables: Mapping[str, Any] | No
     attributes = joined_attributes(model.attributes, open_tables(tables, source), source)
     columns = sorted({name for one in factors for name in one.columns})
     made = with_made_columns(source, attributes, model.spec.periods, [])
-    raw = read_table(made, numbers=[], factors=columns).factors
+    histories = {name for spec in _histories(model) for name in spec.columns}
+    raw = read_table(made, numbers=[], factors=sorted(histories.union(columns))).factors
     of_columns = dict(model.column_levels)
     for name in columns:
         of_columns[name] = _with_values(name, of_columns[name], raw[name])
@@ -73,7 +79,57 @@ def with_new_levels(model: Model, source: Source, tables: Mapping[str, Any] | No
         if len(found[0]) > len(levels):
             before[one.name] = len(levels)
             model = _with_room(model, one, *found)
-    return Extended(model, before)
+    return Extended(_with_histories(model, raw), before)
+
+
+def _histories(model: Model) -> list[FieldSpec]:
+    found = [one for term in model.spec.latent for side in term.sides for one in side if one.kind == "history"]
+    return found + [one.field for one in model.spec.groups if one.kind == "history" and one.field is not None]
+
+
+def _with_histories(model: Model, raw: Mapping[str, Factor]) -> Model:
+    """The model with the histories of owners that it does not have; those that it has stay as they are."""
+    groups = [
+        group if spec.kind != "history" else _with_owners(group, cast(FieldSpec, spec.field), raw)
+        for spec, group in zip(model.spec.groups, model.groups, strict=True)
+    ]
+    latent = [
+        LatentModel(
+            tuple(
+                tuple(
+                    field if spec.kind != "history" else _with_owners(field, spec, raw)
+                    for spec, field in zip(specs, fields, strict=True)
+                )
+                for specs, fields in zip(term.sides, learned.sides, strict=True)
+            )
+        )
+        for term, learned in zip(model.spec.latent, model.latent, strict=True)
+    ]
+    return replace(model, groups=tuple(groups), latent=tuple(latent))
+
+
+def _with_owners(of: History, spec: FieldSpec, raw: Mapping[str, Factor]) -> History:
+    level, owner = (raw[name] for name in spec.columns)
+    known, membership = cast(Levels, of.owners), cast(Membership, of.membership)
+    owners = _with_values(spec.columns[1], known, owner)
+    if len(owners) == len(known):
+        return of
+    codes = match(spec.columns[1], owner, owners) - len(known)
+    rows = (codes >= 0) & (level.codes >= 0)
+    pairs = np.unique(np.column_stack([codes[rows], level.codes[rows]]), axis=0)
+    start = np.searchsorted(pairs[:, 0], np.arange(len(owners) - len(known) + 1)).astype(np.int64)
+    own = look_up(spec.columns[0], level.levels, of.levels)[pairs[:, 1]].astype(np.int32)
+    new = weighted(spec, start, own, np.ones(len(own)))
+    # levels that the fit does not have count in the scale, and have no vector
+    met = new.level >= 0
+    count = np.bincount(new.unit[met], minlength=new.units)
+    ends = membership.start[-1] + np.cumsum(count)
+    whole = Membership(
+        np.concatenate([membership.start, ends]).astype(np.int64),
+        np.concatenate([membership.level, new.level[met]]),
+        np.concatenate([membership.weight, new.weight[met]]),
+    )
+    return replace(of, owners=owners, membership=whole)
 
 
 def _with_values(column: str, levels: Levels, factor: Factor) -> Levels:
