@@ -38,8 +38,8 @@ CANDIDATES: Mapping[str, Tried] = {
         (Chosen(16, 4, 16, 8), Chosen(32, 4, 16, 8), Chosen(32, 8, 24, 12)),
     ),
     "ml-1m-time": Tried(
-        (Chosen(8, 4, 16, 12), Chosen(16, 4, 16, 12), Chosen(32, 4, 16, 12)),
-        (Chosen(16, 4, 16, 4), Chosen(16, 4, 16, 12), Chosen(32, 4, 16, 12)),
+        (Chosen(16, 4, 16, 12), Chosen(32, 4, 16, 12)),
+        (Chosen(16, 4, 16, 8), Chosen(32, 4, 16, 8)),
     ),
     "goodbooks": Tried(
         (Chosen(4, 4, 16, 6), Chosen(16, 4, 16, 6), Chosen(16, 4, 16, 12)),

@@ -72,6 +72,14 @@ def test_intervals_hold_as_often_as_they_say(fit, data):
     assert 0.90 < np.mean((limits["lwr"] <= eta[-1000:]) & (eta[-1000:] <= limits["upr"])) < 0.98
 
 
+def test_variational_limits_of_sigma_are_as_wide_as_the_posterior(fit, data):
+    other = ranef.fit(FORMULA, part(data[0], slice(-1000)))
+    draws, limits = fit.confint(parameters="sigma"), other.confint(parameters="sigma")
+    one, two = (table["upper"][0] - table["lower"][0] for table in (draws, limits))
+    assert 0.75 < two / one < 1.33
+    assert limits["lower"][0] < other.sigma < limits["upper"][0]
+
+
 def test_fitted_values_are_predictions_and_residuals_the_rest(short, data):
     train = part(data[0], slice(-1000))
     np.testing.assert_allclose(short.fitted(), short.predict(train), atol=1e-5)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranef.artifact.latent import FieldModel, LatentModel
-from ranef.artifact.model import Model
+from ranef.artifact.model import Model, VarianceRow
 from ranef.design.build import Design
 from ranef.design.fields import FieldDesign
 from ranef.engine.threads import Engine
@@ -173,7 +173,23 @@ def fit_factors(
     latent = tuple(
         _latent_model(problem, found, t, turn, auto=design.latent[t].rank is None) for t in range(len(ranks))
     )
-    return replace(rest, spec=design.spec, info=info, latent=latent)
+    varcorr = rest.varcorr
+    if method == "vb" and family is None:
+        degrees = weighted_squares(found.state, engine) / found.parameters.sigma2
+        varcorr = (*varcorr[:-1], _with_error(varcorr[-1], degrees))
+    return replace(rest, spec=design.spec, info=info, latent=latent, varcorr=varcorr)
+
+
+def _with_error(residual: VarianceRow, degrees: float) -> VarianceRow:
+    """The residual variance with its standard error: the sweeps learned what the mixed model after them was given.
+
+    Parameters
+    ----------
+    degrees : float
+        Squares of the residuals over their variance: the rows less what the coefficients' uncertainty adds, which is
+        how many of them the rows tell.
+    """
+    return msgspec.structs.replace(residual, se=residual.vcov * float(np.sqrt(2 / degrees)))
 
 
 def _mode(
