@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.artifact.implicit import ImplicitModel
-from ranef.errors import DroppedRowsWarning, OptionError, UnknownLevelWarning, counted
+from ranef.errors import DroppedRowsWarning, UnknownLevelWarning, counted
 from ranef.result.explain import Explanations
 from ranef.result.warn import warn
 from ranef.score.fold import Folded, fold_in
@@ -18,7 +17,6 @@ from ranef.score.update import update_levels
 from ranef.table import Factor, open_source, read_table
 
 if TYPE_CHECKING:
-    from ranef.artifact.model import Model
     from ranef.result.fit import Fit
 
 
@@ -110,11 +108,6 @@ class Folding(Explanations):
         once. The first update of a level begins at what the fit keeps of it: the covariance of its effects, that of
         its vectors, each by itself.
         """
-        if isinstance(cast("Model | ImplicitModel", self.model), ImplicitModel):
-            raise OptionError(
-                "family='implicit' has no precision of a user to go on from: fold_in() with all pairs of the users who "
-                "changed finds their vectors anew"
-            )
         source = open_source(data)
         found = update_levels(replace(self.model, counts=self._counts()), source, groups, forget=forget, tables=tables)
         _warn(found, "have no level that may change")

@@ -181,7 +181,7 @@ def _newton(
         pull = np.matmul(prior, at[:, :, None])[:, :, 0]
         objective = value - 0.5 * np.sum(at * pull, axis=1)
         worse = ~(objective >= best - 1e-12 * (1.0 + np.abs(np.where(np.isfinite(best), best, 0.0))))
-        halvings += worse
+        halvings = np.where(worse, halvings + 1, 0)
         if np.any(worse & (~np.isfinite(best) | (halvings > MOST_HALVINGS))):
             raise FitError(
                 "the likelihood of the rows of a new or changed level cannot be computed near its prior; are a "
