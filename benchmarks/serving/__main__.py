@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.clicks.real import Unavailable
-from benchmarks.serving import fold_in, towers
+from benchmarks.serving import fold_in, service, stores, towers
 from benchmarks.studies.page import Section, write
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
@@ -18,6 +18,10 @@ SECTIONS: Mapping[str, Callable[[], Section]] = {
     "predict": towers.predictions,
     "fold-in": fold_in.held_out_users,
     "fold-in-100k": fold_in.many_users,
+    "stores": stores.million,
+    "service": service.load,
+    "soak": service.soak,
+    "soak-short": service.soak_short,
 }
 PREFACE = """\
 # From a model to recommendations

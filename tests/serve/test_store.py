@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import ranef
 from ranef.cli import main
 from ranef.errors import DataError, OptionError, StoreError
 from ranef.serve.store import Reader, Store, open_store, push, record_key
@@ -175,6 +176,26 @@ def test_lists_of_any_type_across_batches(tmp_path: Path, monkeypatch: pytest.Mo
     assert found[1] is not None
     assert found[1]["rank"] == [1, 2, 3, 4, 5]
     store.close()
+
+
+def test_vectors_of_a_model(store: Store, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    user, item = rng.integers(0, 20, 300), rng.integers(0, 15, 300)
+    y = rng.normal(size=20)[user] + rng.normal(size=15)[item] + rng.normal(size=300)
+    fit = ranef.fit("y ~ 1 + (1 | user) + (1 | item)", {"y": y, "user": user, "item": [f"i{one}" for one in item]})
+    fit.save(tmp_path / "model")
+    assert push(records_of(tmp_path / "model"), store).records == 35
+    reader = Reader(store)
+    (a, none), (c,) = reader.vectors([3, 99], "user"), reader.vectors(["i4"], "item")
+    assert a is not None
+    assert c is not None
+    assert none is None
+    wanted = fit.predict({"user": [3], "item": ["i4"]}, type="link")
+    np.testing.assert_allclose(a @ c, wanted, rtol=1e-5)
+    with pytest.raises(OptionError, match="vectors and no lists"):
+        reader.lists([3])
+    with pytest.raises(OptionError, match="is for tables"):
+        records_of(tmp_path / "model", key="user")
 
 
 def test_keys() -> None:

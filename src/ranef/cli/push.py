@@ -16,7 +16,7 @@ def push(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="RECS.parquet", help="A table of ranef recommend --out, sorted by user.", show_default=False
+            metavar="RECS.parquet|DIR", help="A table of ranef recommend --out, or a saved model.", show_default=False
         ),
     ],
     store: Annotated[
@@ -39,7 +39,7 @@ def push(
     ] = None,
     use: Annotated[bool, typer.Option(help="Make it the current version.")] = True,
 ) -> None:
-    """Write recommendations into a store, as a new version that readers see once it is complete.
+    """Write recommendations, or a model's vectors, into a store: a new version that readers see once it is complete.
 
     A push that was cut off is resumed by the same command. Every record is read back before readers see the version.
     """

@@ -160,11 +160,17 @@ def _changes(keys: pa.Array) -> list[int]:
 
 
 def records_of(path: str | os.PathLike[str], key: str | None = None) -> Records:
-    """What is at a path, as records: of a table of recommendations.
+    """What is at a path, as records: of a table of recommendations, or the vectors of a saved model.
 
     Raises
     ------
-    OptionError, DataError
+    OptionError, DataError, ModelFileError
         There is nothing there that can be pushed.
     """
-    return Lists.open(Path(path), key)
+    if not Path(path).is_dir():
+        return Lists.open(Path(path), key)
+    if key is not None:
+        raise OptionError(f"key={key} is for tables; {path} is a model, whose users and items are the keys")
+    from ranef.serve.store.vectors import Vectors
+
+    return Vectors.open(Path(path))
