@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from ranef.artifact.manifest import MANIFEST_FILE
 from ranef.errors import RanefError
 from ranef.serve.event_log import EventLog, event_log
+from ranef.serve.memory import give_back
 from ranef.serve.metrics import Metrics
 from ranef.serve.online import Online
 from ranef.serve.served import load_served
@@ -74,6 +75,7 @@ class Service:
                 self.metrics.reloads.labels("failed").inc()
                 log.warning("the new model is not served, and the old one still is: %s", error)
             else:
+                await asyncio.to_thread(give_back)
                 self.metrics.reloads.labels("loaded").inc()
                 log.info("model %s is served now", self.online.served.version)
 
