@@ -18,6 +18,7 @@ from ranef.result.kept_rows import column_factor, factors_of_seen, seen_of
 from ranef.result.options import check_whole, choice
 from ranef.result.vectors import Vectors
 from ranef.result.warn import warn
+from ranef.score.compress import compress
 from ranef.score.explore import drawn_model, upper_ranked
 from ranef.score.lists import pair_lists, take_lists
 from ranef.score.pair import choose_pair
@@ -57,6 +58,7 @@ class Recommendations(Vectors):
         explore: Literal["thompson", "ucb"] | None = None,
         seed: int = 0,
         level: float = 0.95,
+        error: float | None = None,
         threads: int | None = None,
     ) -> Any:
         """The items with the highest scores for each user: user, rank, item, score, and whether the fit had each.
@@ -94,6 +96,10 @@ class Recommendations(Vectors):
             Of the draw.
         level : float
             Of the intervals, between 0 and 1.
+        error : float, optional
+            Scores may be off by this much, root mean square over all pairs: a Bayesian fit with latent terms, whose
+            vectors are those of every draw, is compressed to that by a singular value decomposition. Default: not at
+            all.
         threads : int, optional
             Default: all cores.
 
@@ -123,6 +129,7 @@ class Recommendations(Vectors):
                 explore=explore,
                 seed=seed,
                 level=level,
+                error=error,
                 threads=threads,
             )
         )
@@ -143,6 +150,7 @@ class Recommendations(Vectors):
         explore: Literal["thompson", "ucb"] | None = None,
         seed: int = 0,
         level: float = 0.95,
+        error: float | None = None,
         threads: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """What `recommend` gives, for some users at a time: columns by name, in bounded memory.
@@ -150,12 +158,14 @@ class Recommendations(Vectors):
         Parameters are those of `recommend`; so are the errors.
         """
         check_whole("k", k, 1)
+        if error is not None and explore is not None:
+            raise OptionError("error= is for scores without explore=: leave one of them out")
         model = self._to_explore(explore)
         if model is not None and explore == "thompson":
             towers = compile_towers(drawn_model(model, seed), entity, target, tables, context)
             index = index_targets(towers.target_side)
         else:
-            towers, index = self._towers(entity, target, tables, context)
+            towers, index = self._towers(entity, target, tables, context, error)
         index = self._allowed(towers, index, among, deny)
         values, places = self._entities(towers, users)
         seen = None if exclude is None else self._seen(towers, exclude, values)
@@ -232,12 +242,14 @@ class Recommendations(Vectors):
         target: str | None,
         tables: Mapping[str, Any] | None,
         context: Mapping[str, Any] | None,
+        error: float | None,
     ) -> tuple[Towers, TargetIndex]:
         """The model's towers; those without tables and context are kept for the next call."""
-        key = (entity, target)
+        key = (entity, target, error)
         if self._compiled is not None and self._compiled[0] == key and not tables and not context:
             return self._compiled[1:]
         towers = compile_towers(self.model, entity, target, tables, context)
+        towers = towers if error is None else compress(towers, error)
         index = index_targets(towers.target_side)
         if not tables and not context:
             self._compiled = (key, towers, index)
