@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ranef.errors import FitError
 from ranef.family import family, gaussian
 from ranef.score.block_modes import Response, block_modes, sort_rows
 
@@ -46,3 +47,10 @@ def test_gradients_vanish(name, scale):
             np.testing.assert_allclose(inverse @ curvature, np.eye(D), atol=1e-6)
             seen.append(level)
     assert sorted(seen) == list(range(LEVELS))
+
+
+def test_what_overflows_is_an_error():
+    of = sort_rows(np.zeros(1, np.int64), np.arange(1), 1)
+    rows = Response(gaussian(), np.zeros(1), np.array([1e300]), np.array([1e300]))
+    with pytest.raises(FitError, match="far from those of the fit"):
+        list(block_modes(of, rows, lambda at: np.ones((len(at), 1)), np.zeros(1), lambda levels: np.eye(1), 1))

@@ -82,6 +82,9 @@ def test_far_starts_are_reached_by_halved_steps():
     nowhere = Events(np.ones((1, 1)), np.ones(1), np.array([np.nan]))
     with pytest.raises(FitError, match="cannot be computed"):
         absorb(LevelState(np.zeros(1), np.eye(1)), nowhere, own, np.zeros(0))
+    huge = Events(np.ones((1, 1)), np.array([1e300]), np.zeros(1), np.array([1e300]))
+    with pytest.raises(FitError, match="cannot be computed"):
+        absorb(LevelState(np.zeros(1), np.eye(1)), huge, gaussian(), np.zeros(1))
 
 
 def test_forgetting_goes_back_to_the_prior():

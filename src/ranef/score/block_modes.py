@@ -28,6 +28,10 @@ FILLING = 0.25
 SETTLED = 1e-18
 MOST_STEPS = 100
 MOST_HALVINGS = 30
+FAR_AWAY = (
+    "the likelihood of the rows of a new or changed level cannot be computed near its prior; are a covariate, a weight "
+    "or an offset far from those of the fit?"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +145,14 @@ def block_modes(
         # a level with fewer rows borrows some of others, which weigh nothing
         rows = of.rows[np.minimum(of.start[levels][:, None] + within, len(of.rows) - 1)]
         h = covariates(rows.reshape(-1)).reshape(*mask.shape, size) * mask[:, :, None]
-        mode, curvature, inverse, eta = _newton(response, rows, mask, h, offset, precision(levels))
+        # what overflows is an error of its own
+        with np.errstate(all="ignore"):
+            try:
+                mode, curvature, inverse, eta = _newton(response, rows, mask, h, offset, precision(levels))
+            except np.linalg.LinAlgError as error:
+                raise FitError(FAR_AWAY) from error
+        if not (np.isfinite(mode).all() and np.isfinite(inverse).all()):
+            raise FitError(FAR_AWAY)
         yield Found(levels, mode, curvature, inverse, rows, mask, h, eta)
 
 
@@ -183,10 +194,7 @@ def _newton(
         worse = ~(objective >= best - 1e-12 * (1.0 + np.abs(np.where(np.isfinite(best), best, 0.0))))
         halvings = np.where(worse, halvings + 1, 0)
         if np.any(worse & (~np.isfinite(best) | (halvings > MOST_HALVINGS))):
-            raise FitError(
-                "the likelihood of the rows of a new or changed level cannot be computed near its prior; are a "
-                "covariate or an offset far from those of the fit?"
-            )
+            raise FitError(FAR_AWAY)
         rooted = own_h * np.sqrt(weight)[:, :, None]
         now = prior + np.matmul(rooted.transpose(0, 2, 1), rooted)
         gradient = np.matmul(own_h.transpose(0, 2, 1), score[:, :, None])[:, :, 0] - pull

@@ -25,6 +25,10 @@ FloatArray = npt.NDArray[np.float64]
 SETTLED = 1e-18
 MOST_STEPS = 100
 MOST_HALVINGS = 30
+FAR_AWAY = (
+    "the likelihood of new rows cannot be computed near the state of their level; are a covariate, a weight or an "
+    "offset far from those of the fit?"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +140,19 @@ def absorb(
     state = forgotten(state, forget, prior)
     if not len(events.y):
         return state
+    # what overflows is an error of its own below
+    with np.errstate(all="ignore"):
+        try:
+            found = _mode(state, events, family, phi)
+        except np.linalg.LinAlgError as error:
+            raise FitError(FAR_AWAY) from error
+    if not (np.isfinite(found.mean).all() and np.isfinite(found.precision).all()):
+        raise FitError(FAR_AWAY)
+    return found
+
+
+def _mode(state: LevelState, events: Events, family: Family, phi: FloatArray) -> LevelState:
+    """Newton's method with halved steps."""
     h, mean, precision = events.covariates, state.mean, state.precision
     at, best, last, halvings = mean.copy(), -np.inf, mean, 0
     for _ in range(MOST_STEPS):
@@ -145,10 +162,7 @@ def absorb(
         if not objective >= best - 1e-12 * (1.0 + abs(best)):
             halvings += 1
             if halvings > MOST_HALVINGS or best == -np.inf:
-                raise FitError(
-                    "the likelihood of new rows cannot be computed near the state of their level; are a covariate or "
-                    "an offset far from those of the fit?"
-                )
+                raise FitError(FAR_AWAY)
             at = 0.5 * (at + last)
             continue
         rooted = h * np.sqrt(weight)[:, None]
