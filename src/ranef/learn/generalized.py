@@ -21,7 +21,7 @@ from ranef.learn.generalized_stochastic import Coarse, coarse_point, fit_stochas
 from ranef.learn.given_mode import estimate, exact_point, find_given_mode, is_all_given
 from ranef.learn.held import Given, Held, Holding, whole_point
 from ranef.learn.joint_mode import bound_of
-from ranef.learn.laplace import EXACT, Laplace, LaplacePoint, origin
+from ranef.learn.laplace import EXACT, Laplace, LaplacePoint, laplace_gradient, origin
 from ranef.learn.minimise import CLOSE, Minimum, Step, minimise
 from ranef.learn.mode import Exact
 from ranef.learn.posterior import exact_posterior
@@ -349,10 +349,12 @@ def with_hessian(begun: Coarse) -> tuple[LaplacePoint, FloatArray | None] | None
     points: list[LaplacePoint] = []
 
     def gradient(step: FloatArray) -> FloatArray:
-        at = Held(begun.at(theta + step), holding).evaluate(theta + step)
+        problem = begun.at(theta + step)
         if not step.any():
-            points.append(at)
-        return at.gradient
+            points.append(Held(problem, holding).evaluate(theta))
+            return points[0].gradient
+        whole = holding.whole(theta + step)
+        return np.asarray(holding.jacobian(whole).T @ laplace_gradient(problem, whole, problem.start))
 
     wanted = 0 < len(inside) <= MOST_PARAMETERS
     tasks = [np.zeros_like(theta), *(steps if wanted else [])]

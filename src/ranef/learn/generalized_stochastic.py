@@ -15,9 +15,10 @@ from ranef.learn.assemble import assemble, natural
 from ranef.learn.doubling import COARSE_PROBES, COARSE_ROWS, noise, search_doubling
 from ranef.learn.draws import Draws, draws_from
 from ranef.learn.held import Given, Held, Holding, whole_point
-from ranef.learn.laplace import Laplace, find_tangents, followed, mode_at, origin, parameter_sums
+from ranef.learn.laplace import Laplace, followed, mode_at, origin, parameter_sums
 from ranef.learn.minimise import Step
 from ranef.learn.mode import ConjugateGradients, Exact, Mode, find_mode
+from ranef.learn.mode_tangents import find_tangents
 from ranef.learn.newton import is_positive
 from ranef.learn.posterior import stochastic_outcome
 from ranef.learn.prepared import (

@@ -5,9 +5,8 @@
 over ``(theta, beta, phi)``; with ``joint`` the fixed effects stand at their joint mode with the random effects (lme4's
 nAGQ = 0) and the deviance is one of ``(theta, phi)``.
 
-The curvature ``W`` in ``C_b`` moves with the mode. Its part of the gradient comes from the *tangents*: how the
-coefficients of the linear predictor move with each parameter. The same solutions make the metric of the search, so
-that they cost nothing extra.
+The curvature ``W`` in ``C_b`` moves with the mode. Its part of the gradient comes from one solve for the adjoint of
+the mode's equations; the metric of the search comes from the *tangents* (`ranef.learn.mode_tangents`).
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ import numpy.typing as npt
 
 from ranef.errors import FitError
 from ranef.learn.boundary import inside, snapped
-from ranef.learn.criterion import chain_rule, curvature, tangents, working_variates
+from ranef.learn.criterion import chain_rule, curvature, working_variates
 from ranef.learn.finite import check_finite
 from ranef.learn.joint_mode import find_joint_mode
 from ranef.learn.likelihood import Likelihood, eta, part
 from ranef.learn.mode import Exact, Mode, Solver, find_mode, less, random_square, to_spherical
+from ranef.learn.mode_tangents import find_tangents
 from ranef.learn.newton import Point
 from ranef.prior import Layout
 from ranef.solve.cross_products import CrossProducts
-from ranef.solve.elimination import Coefficients, beside, by_block, combine, inner, multiply, zeros
+from ranef.solve.elimination import Coefficients, by_block, combine, inner, multiply, zeros
 from ranef.solve.inverse import Inverse, invert
 from ranef.solve.system import System
 from ranef.solve.weighted import flat, inverse_by_unit, row_variances, sums_by
@@ -129,23 +129,6 @@ class Laplace:
 
 
 @dataclass(frozen=True, eq=False)
-class Tangents:
-    """How coefficients move with the parameters, and what the same solutions say of the curvature.
-
-    Attributes
-    ----------
-    moves : Coefficients
-        One side a parameter: raw coefficients whose linear predictor is the derivative of ``eta``.
-    metric : float64 array, shape (parameters, parameters)
-        Information of the working model over ``theta`` (average) and over ``(beta, phi)``, as a Hessian of the
-        deviance.
-    """
-
-    moves: Coefficients
-    metric: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
 class LaplacePoint:
     """The deviance at one point; what the searches read of `ranef.learn.criterion.Evaluation`.
 
@@ -222,16 +205,62 @@ def laplace_point(
     problem: Laplace, parameters: FloatArray, mode: Mode, factors: tuple[FloatArray, ...], phi: FloatArray
 ) -> LaplacePoint:
     """`evaluate_laplace` where the mode is known."""
-    of, cross, layout = problem.of, mode.cross, problem.layout
-    # what `Exact` prepares
+    found = _slope(problem, mode, factors, phi)
+    layout, m = problem.layout, problem.layout.parameters
+    along = find_tangents(problem, mode, factors, found.scores, found.score_phi, found.information_phi)
     system = cast(System, mode.system)
-    inverse = invert(system, fixed=False, stages=True)
+    deviance = -2 * (mode.value + problem.of.constant) + mode.penalty + system.logdet_random
+    deviance += 0.0 if mode.lag is None else float(inner(found.change, mode.lag)[0, 0])
+    check_finite(deviance, found.gradient, along.metric)
+    metric = along.metric.copy()
+    metric[:m, :m] += curvature(layout, found.slopes)
+    return LaplacePoint(
+        theta=parameters,
+        deviance=float(deviance),
+        gradient=found.gradient,
+        metric=metric,
+        information=along.metric,
+        slopes=found.slopes,
+        scores=found.scores,
+        factors=factors,
+        mode=mode,
+        solver=problem.solver,
+        conditional=found.inverse.diagonal,
+        inverse=found.inverse,
+        parameters=parameters,
+        moves=along.moves,
+        score_phi=found.score_phi,
+    )
+
+
+def laplace_gradient(problem: Laplace, parameters: FloatArray, start: Coefficients) -> FloatArray:
+    """The gradient of `evaluate_laplace` alone, which differences are made of: without the tangents."""
+    mode, factors, phi = mode_at(problem, parameters, start)
+    gradient = _slope(problem, mode, factors, phi).gradient
+    check_finite(gradient)
+    return gradient
+
+
+@dataclass(frozen=True, eq=False)
+class _Slope:
+    """The gradient at a mode, and what it was made of; names as in `LaplacePoint` and `parameter_sums`."""
+
+    gradient: FloatArray
+    slopes: tuple[FloatArray, ...]
+    scores: tuple[FloatArray, ...]
+    inverse: Inverse
+    change: Coefficients
+    score_phi: Coefficients
+    information_phi: FloatArray
+
+
+def _slope(problem: Laplace, mode: Mode, factors: tuple[FloatArray, ...], phi: FloatArray) -> _Slope:
+    of, cross = problem.of, mode.cross
+    # what `Exact` prepares
+    inverse = invert(cast(System, mode.system), fixed=False, stages=True)
     by_unit = inverse_by_unit(of.pattern, inverse)
-    m = layout.parameters
     scores = tuple(s[:, :, 0] for s in by_block(cross, mode.sums))
     moved, score_phi, information_phi = parameter_sums(problem, mode, phi)
-    found = find_tangents(problem, mode, factors, scores, score_phi, information_phi)
-
     x = flat(cross, mode.x)[:, 0]
 
     def pull(first: int, last: int) -> tuple[FloatArray, FloatArray]:
@@ -246,29 +275,10 @@ def laplace_point(
     slopes = tuple(trace - s.T @ s for trace, s in zip(inverse.trace, scores, strict=True))
     slopes, implicit = follow_mode(problem, mode, slopes, scores, score_phi, change)
     gradient = explicit(problem, mode, factors, slopes, moved)
-    gradient[m:] += np.concatenate([implicit[: problem.fixed], implicit[problem.fixed :] + weight_phi])
-    deviance = -2 * (mode.value + of.constant) + mode.penalty + system.logdet_random
-    deviance += 0.0 if mode.lag is None else float(inner(change, mode.lag)[0, 0])
-    check_finite(deviance, gradient, found.metric)
-    metric = found.metric.copy()
-    metric[:m, :m] += curvature(layout, slopes)
-    return LaplacePoint(
-        theta=parameters,
-        deviance=float(deviance),
-        gradient=gradient,
-        metric=metric,
-        information=found.metric,
-        slopes=slopes,
-        scores=scores,
-        factors=factors,
-        mode=mode,
-        solver=problem.solver,
-        conditional=inverse.diagonal,
-        inverse=inverse,
-        parameters=parameters,
-        moves=found.moves,
-        score_phi=score_phi,
+    gradient[problem.layout.parameters :] += np.concatenate(
+        [implicit[: problem.fixed], implicit[problem.fixed :] + weight_phi]
     )
+    return _Slope(gradient, slopes, scores, inverse, change, score_phi, information_phi)
 
 
 class Followed(Protocol):
@@ -364,80 +374,6 @@ def parameter_sums(problem: Laplace, mode: Mode, phi: FloatArray) -> tuple[Float
     return l_phi, score_phi, information
 
 
-def find_tangents(
-    problem: Laplace,
-    mode: Mode,
-    factors: Sequence[FloatArray],
-    scores: tuple[FloatArray, ...],
-    score_phi: Coefficients,
-    information_phi: FloatArray,
-) -> Tangents:
-    """One batch of solves: a side for each covariance parameter, fixed effect and parameter of the family."""
-    sides = tangent_sides(problem, mode, scores, score_phi, tangents(problem.layout, factors))
-    solved = problem.solver.solve(mode.system, sides.right, problem.joint)
-    return tangents_from(problem, mode, sides, solved, information_phi)
-
-
-@dataclass(frozen=True, eq=False)
-class Sides:
-    """What the tangents are made of, but for the solution.
-
-    Attributes
-    ----------
-    known : Coefficients
-        How the linear predictor moves by the covariances and the fixed effects at given random effects.
-    right : Coefficients
-        Right-hand sides: the products with ``known``, then ``score_phi``.
-    directions : int
-        Sides that belong to covariances.
-    """
-
-    known: Coefficients
-    right: Coefficients
-    directions: int
-
-
-def tangent_sides(
-    problem: Laplace,
-    mode: Mode,
-    scores: tuple[FloatArray, ...],
-    score_phi: Coefficients,
-    directions: tuple[FloatArray, ...],
-) -> Sides:
-    """Right-hand sides of the tangents for covariances that move in ``directions``, shape (any, k, k) by block."""
-    cross, p = mode.cross, problem.fixed
-    a = working_variates(cross, scores, directions)
-    unit = zeros(cross, p)
-    unit.rest[cross.random : cross.random + p] = np.eye(p)
-    known = beside(a, unit)
-    right = multiply(cross, known, problem.of.pattern.engine)
-    right.rest[-1] = 0.0
-    return Sides(known, beside(right, score_phi), a.rest.shape[1])
-
-
-def tangents_from(
-    problem: Laplace, mode: Mode, sides: Sides, solved: Coefficients, information_phi: FloatArray
-) -> Tangents:
-    """The tangents from the solutions of their right-hand sides; their covariances' sides are the directions'."""
-    cross, p, m = mode.cross, problem.fixed, sides.directions
-    q = sides.right.rest.shape[1] - m - p
-    right, score_phi = _sides(sides.right, 0, m + p), _sides(sides.right, m + p, m + p + q)
-    solved.rest[-1] = 0.0
-    # the linear predictor's derivatives: Z a less its projection, likewise X; and Z Q Z' d score / d phi
-    moves = _difference(beside(sides.known, zeros(cross, q)), solved, m + p)
-    metric = np.zeros((m + p + q, m + p + q))
-    theta = inner(_sides(right, 0, m), _sides(moves, 0, m))
-    metric[:m, :m] = (theta + theta.T) / 2
-    beta = inner(_sides(right, m, m + p), _sides(moves, m, m + p))
-    metric[m : m + p, m : m + p] = beta + beta.T
-    crossed = inner(score_phi, _sides(moves, m, m + p))
-    metric[m + p :, m : m + p] = -2 * crossed
-    metric[m : m + p, m + p :] = -2 * crossed.T
-    own = information_phi - inner(score_phi, _sides(moves, m + p, m + p + q))
-    metric[m + p :, m + p :] = own + own.T
-    return Tangents(moves, metric)
-
-
 def explicit(
     problem: Laplace, mode: Mode, factors: Sequence[FloatArray], slopes: Sequence[FloatArray], l_phi: FloatArray
 ) -> FloatArray:
@@ -486,14 +422,3 @@ def follow_mode(
         out.append(slope + (half + half.T) / 2)
     r = cross.random
     return tuple(out), np.concatenate([t.rest[r : r + problem.fixed, 0], inner(score_phi, v)[:, 0]])
-
-
-def _sides(x: Coefficients, first: int, last: int) -> Coefficients:
-    return Coefficients(tuple(s[:, :, first:last] for s in x.stages), x.rest[:, first:last])
-
-
-def _difference(known: Coefficients, solved: Coefficients, count: int) -> Coefficients:
-    """``known - solved`` for the first ``count`` sides, ``solved`` for the others."""
-    sign = np.where(np.arange(solved.rest.shape[1]) < count, -1.0, 1.0)
-    stages = tuple(k + sign * s for k, s in zip(known.stages, solved.stages, strict=True))
-    return Coefficients(stages, known.rest + sign * solved.rest)

@@ -25,9 +25,10 @@ from ranef.engine.threads import Range, ranges
 from ranef.errors import OptionError
 from ranef.learn.criterion import chain_rule, curvature
 from ranef.learn.finite import check_finite
-from ranef.learn.laplace import Laplace, LaplacePoint, find_tangents, followed, mode_at, parameter_sums
+from ranef.learn.laplace import Laplace, LaplacePoint, followed, mode_at, parameter_sums
 from ranef.learn.likelihood import eta, part
 from ranef.learn.mode import Mode
+from ranef.learn.mode_tangents import find_tangents
 from ranef.prior import Layout
 from ranef.solve.elimination import Coefficients, by_block
 from ranef.solve.inverse import invert

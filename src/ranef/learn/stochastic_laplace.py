@@ -25,16 +25,13 @@ from ranef.learn.finite import check_finite
 from ranef.learn.laplace import (
     AtMode,
     Laplace,
-    Sides,
-    Tangents,
     is_near,
     mode_at,
     parameter_sums,
-    tangent_sides,
-    tangents_from,
 )
 from ranef.learn.likelihood import eta, part, root_weights
 from ranef.learn.mode import ConjugateGradients, Mode
+from ranef.learn.mode_tangents import Sides, Tangents, tangent_sides, tangents_from
 from ranef.learn.probes import Probes
 from ranef.learn.shifts import separation, shifts
 from ranef.learn.traces import grams, traces
