@@ -122,8 +122,8 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "ml-1m-time": Problem(
         partial(splits.ml1m, "time"),
-        Chosen(16, 4, 16, 12),
-        Chosen(16, 4, 16, 4),
+        Chosen(32, 4, 16, 12),
+        Chosen(32, 4, 16, 8),
         8,
         Bars(0.853, 0.8695),
         {
