@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import ranef
 from ranef.result.fit import Fit, load
+from ranef.score.merged import unpacked
 from ranef.serve.app import make_app
 from ranef.serve.service import Service
 from ranef.serve.settings import Settings
@@ -117,7 +118,7 @@ def test_events_are_a_row_update_against_the_fit(model: Path, fit: Fit) -> None:
         assert client.post("/v1/events", events=events)["accepted"] == 4
         found = client.post("/v1/score", user=7, items=[f"i{one}" for one in range(20)])
         assert (found["known_user"], found["fallback"]) == (False, "events")
-        # the same by hand: Bayes' rule for the new user's bias and vector
+        # the same by hand: Bayes' rule for the new user's bias and vector, the items' vectors being uncertain
         inner = fit.model
         places = [inner.groups[1].levels.values.to_pylist().index(f"i{one}") for one in range(20)]
         item = next(group for group in inner.groups if "i0" in group.levels.values.to_pylist())
@@ -130,8 +131,14 @@ def test_events_are_a_row_update_against_the_fit(model: Path, fit: Fit) -> None:
         prior[0, 0], prior[1:, 1:] = user.covariance[0, 0], sides[0][0].covariance
         noise = inner.info.sigma**2
         precision = np.linalg.inv(prior) + h[:4].T @ h[:4] / noise
+        precision[1:, 1:] += unpacked(sides[1][0].spread[places[:4]], 2).sum(0) / noise
         b = np.linalg.solve(precision, h[:4].T @ (np.array([5.0, 1.0, 4.5, 2.0]) - base[:4]) / noise)
         np.testing.assert_allclose([one["score"] for one in found["items"]], base + h @ b, rtol=1e-7)
+        # and offline
+        columns = {"user": np.full(4, 7), "item": np.array([f"i{one}" for one in range(4)])}
+        folded = fit.fold_in({"y": np.array([5.0, 1.0, 4.5, 2.0]), **columns})
+        offline = folded.predict({"user": np.full(20, 7), "item": np.array([f"i{one}" for one in range(20)])})
+        np.testing.assert_allclose([one["score"] for one in found["items"]], offline, rtol=1e-6)
         # in pieces it is the same
         for number, one in enumerate(events):
             client.post("/v1/events", events=[{**one, "user": 8}])

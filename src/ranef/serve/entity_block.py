@@ -16,6 +16,7 @@ from ranef.artifact.model import Model
 from ranef.errors import OptionError
 from ranef.score.merged import Merged, levels_of, merged_factor
 from ranef.score.towers import Towers, compile_towers
+from ranef.table import Levels
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -35,12 +36,15 @@ class EntityBlock:
     matrix : float64 array, shape (size, d)
     codes : int64 array, shape (n + 1,)
         The level of the factor of each row; -1 of one that has none.
+    met : int64 array, shape (m,)
+        The level of the other factor that each target is; -1 of one that has none.
     """
 
     factor: Merged
     base: FloatArray
     matrix: FloatArray
     codes: npt.NDArray[np.int64]
+    met: npt.NDArray[np.int64]
 
 
 def entity_block(model: Model, towers: Towers) -> EntityBlock:
@@ -65,8 +69,7 @@ def entity_block(model: Model, towers: Towers) -> EntityBlock:
     count = len(levels)
     nothing = np.zeros((count, factor.size))
     zero = compile_towers(_with_coefficients(model, factor, nothing), towers.entity, towers.target)
-    place = {value: code for code, value in enumerate(levels.values.to_pylist())}
-    codes = np.array([*(place.get(value, -1) for value in towers.entities.values.to_pylist()), -1], np.int64)
+    codes = np.append(_codes(towers.entities, levels), -1)
     rng = np.random.default_rng(0)
     drawn: list[FloatArray] = []
     moved: list[FloatArray] = []
@@ -88,7 +91,20 @@ def entity_block(model: Model, towers: Towers) -> EntityBlock:
         )
     # what is zero but for rounding
     matrix[np.abs(matrix) < 1e-12 * max(float(np.max(np.abs(matrix), initial=0.0)), 1e-300)] = 0.0
-    return EntityBlock(factor, zero.entity_side, matrix, codes)
+    return EntityBlock(factor, zero.entity_side, matrix, codes, _met(model, towers))
+
+
+def _met(model: Model, towers: Towers) -> npt.NDArray[np.int64]:
+    try:
+        factor = merged_factor(model, towers.target)
+    except OptionError:
+        return np.full(len(towers.targets), -1)
+    return _codes(towers.targets, levels_of(model, factor)[0])
+
+
+def _codes(levels: Levels, among: Levels) -> npt.NDArray[np.int64]:
+    place = {value: code for code, value in enumerate(among.values.to_pylist())}
+    return np.array([place.get(value, -1) for value in levels.values.to_pylist()], np.int64)
 
 
 def unknown_target(model: Model, towers: Towers) -> FloatArray | None:

@@ -14,7 +14,7 @@ from ranef.artifact.model import Model
 from ranef.design.response import check_trials, response_columns, response_values
 from ranef.errors import DataError, FitError, LevelError, OptionError
 from ranef.score.level_state import Events, LevelState, absorb
-from ranef.score.merged import level_state, prior_state
+from ranef.score.merged import level_state, partner_spreads, prior_state
 from ranef.serve.entity_block import EntityBlock
 from ranef.serve.event_log import EventLog
 from ranef.serve.messages import Event, Id, Supposed
@@ -113,8 +113,10 @@ class Online:
         offset = sides @ block.base[place]
         if served.towers.pairs is not None:
             offset += served.towers.pairs.values_of(np.full(len(targets), place), np.array(targets))
-        rows = Events(sides @ block.matrix.T, y, offset, np.array([event.weight for event in events]))
-        state = absorb(state, rows, _model(served).family, _phi(served))
+        model, weights = _model(served), np.array([event.weight for event in events])
+        spread = partner_spreads(model, block.factor, served.towers.target, block.met[targets])
+        rows = Events(sides @ block.matrix.T, y, offset, weights, spread)
+        state = absorb(state, rows, model.family, _phi(served))
         row = block.base[place] + state.mean @ block.matrix
         if not np.isfinite(row).all():
             raise FitError("these events lead to coefficients that are not finite")
