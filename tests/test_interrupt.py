@@ -18,8 +18,11 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="a signal to one proc
 FORMULA = "y ~ 1 + (1 | user) + (1 | item)"
 # says when it searches; the tolerance that both ask for is out of reach, so the search is long
 ANNOUNCED = """
-import sys, threading
+import signal, sys, threading
 from ranef.learn import doubling
+
+# what a shell starts in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def announced(*arguments, search=doubling.find_root, **options):
     print("searching", flush=True)

@@ -204,7 +204,7 @@ def test_categories_have_the_caller_s_type(response, values, categories):
     assert (found == np.array(categories, found.dtype)[(fit.predict(data) > 0.5).astype(int)]).all()
 
 
-@pytest.mark.filterwarnings("ignore::ranef.SingularFitWarning")
+@pytest.mark.filterwarnings("ignore::ranef.SingularFitWarning", "ignore::ranef.CategoryOrderWarning")
 @pytest.mark.parametrize("values", [np.array([1, 2, 3]), np.array([0.5, 1.0, 1.5]), np.array(["a", "b", "c"])])
 def test_ordered_categories_have_the_caller_s_type(values):
     rng = np.random.default_rng(8)
