@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
-from benchmarks.clicks.real import Unavailable
 from benchmarks.latent import als, choices, coverage, lists, memory, ratings, samples, stages, times, tutorial, words
-from benchmarks.studies.page import Section, write
+from benchmarks.studies.page import Section
+from benchmarks.studies.sections import run_sections
 
 SECTIONS: Mapping[str, Callable[[], Section]] = {
     **{name: partial(ratings.run, name) for name in ratings.PROBLEMS},
@@ -37,29 +33,5 @@ kept there: an interrupted run goes on.
 Ranks and other choices are from the training rows, or from what was published on them.
 """
 
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latent", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SECTIONS)}; default all")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "LATENT.md")
-    asked = parser.parse_args()
-    unknown = set(asked.names) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    for name in asked.names or SECTIONS:
-        begun = time.perf_counter()
-        try:
-            section = SECTIONS[name]()
-        except Unavailable as reason:
-            print(f"{name} skipped: {reason}", file=sys.stderr)
-            continue
-        seconds = time.perf_counter() - begun
-        write(asked.out, name, section, 1.0, seconds, tuple(SECTIONS), PREFACE)
-        print(f"{name}: {seconds:.0f} s")
-        for bar in section.bars:
-            print("  " + "  ".join(bar.cells()), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run_sections("benchmarks.latent", "LATENT.md", SECTIONS, PREFACE)
